@@ -1,0 +1,199 @@
+"""The recipe as frozen, validated values: model shapes, training, search, tokenizer, and the presets that name them."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.errors import UsageError, unknown_name
+
+PRESET_FILE = Path(__file__).with_name("presets.toml")
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """An immutable value object that refuses unknown fields and non-finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Depth(NamedTuple):
+    """How many of the first encoder and decoder layers are used."""
+
+    encoder: int
+    decoder: int
+
+    def __str__(self) -> str:
+        return f"{self.encoder}-{self.decoder}"
+
+
+class ModelConfig(Frozen):
+    """Shape of an encoder-decoder Transformer (Vaswani et al. 2017)."""
+
+    width: Positive
+    ffn: Positive
+    heads: Positive
+    encoder_layers: Positive
+    decoder_layers: Positive
+    norm: Literal["pre", "post"] = "post"
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_positions: Positive = 1024
+    tie: Literal["all", "decoder", "none"] = Field(
+        "all", description="Shared embeddings: source, target and output; target and output; or none."
+    )
+    activation: Literal["relu", "gelu"] = "relu"
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.0
+    activation_dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ValueError(f"sinusoidal positions need an even width, got {self.width}")
+        return self
+
+    @property
+    def depth(self) -> Depth:
+        return Depth(self.encoder_layers, self.decoder_layers)
+
+    def at_depth(self, depth: Depth) -> ModelConfig:
+        """The same shape with the first ``depth`` layers only."""
+        if not (1 <= depth.encoder <= self.encoder_layers and 1 <= depth.decoder <= self.decoder_layers):
+            raise ValueError(f"depth {depth} does not lie within {self.depth}")
+        return self.model_copy(update={"encoder_layers": depth.encoder, "decoder_layers": depth.decoder})
+
+
+class TrainConfig(Frozen):
+    """How a model is trained. The budget is counted in target tokens, end of sentence included, padding not."""
+
+    target_tokens: Positive
+    batch_tokens: Positive = Field(description="Padded tokens of the longer side in one micro-batch.")
+    accumulation: Positive = 1
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["inverse_sqrt", "linear"] = "inverse_sqrt"
+    warmup_updates: int = Field(ge=0)
+    betas: tuple[Probability, Probability] = (0.9, 0.98)
+    epsilon: float = Field(1e-9, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled (AdamW).")
+    clip_norm: float = Field(0.0, ge=0, description="Largest gradient norm; 0 leaves gradients as they are.")
+    label_smoothing: Probability = 0.1
+    evaluations: Positive = Field(10, description="Dev evaluations, evenly spaced over the budget of each stage.")
+    select: Literal["loss", "bleu"] = Field("loss", description="What chooses the best checkpoint on dev.")
+    average: int = Field(0, ge=0, description="Deliver the mean of the last N evaluated checkpoints; 0: the best one.")
+    patience: int = Field(0, ge=0, description="Stop after N evaluations without improvement; 0: never.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on a GPU that has it, otherwise fp32."
+    )
+
+
+class SearchConfig(Frozen):
+    """Beam search; a beam of 1 is greedy. Scores are log-probabilities divided by length ** length_penalty."""
+
+    beam: Positive = 5
+    length_penalty: float = Field(1.0, ge=0)
+    max_ratio: float = Field(1.5, gt=0, description="Longest output: max_ratio x source length + max_extra tokens.")
+    max_extra: int = Field(10, ge=1)
+    batch_sentences: Positive = 64
+
+    def max_length(self, source_length: int) -> int:
+        return int(self.max_ratio * source_length) + self.max_extra
+
+
+class TokenizerConfig(Frozen):
+    """SentencePiece, trained on the training side of both languages together."""
+
+    vocabulary: int = Field(ge=16)
+    model: Literal["unigram", "bpe"] = "bpe"
+    max_pieces: Positive = Field(128, description="Training pairs with a longer side are left out.")
+
+
+class Preset(Frozen):
+    """Everything a run needs besides the data set and the methods."""
+
+    name: str
+    description: str
+    tokenizer: TokenizerConfig
+    teacher: ModelConfig
+    student: ModelConfig
+    teacher_training: TrainConfig
+    training: TrainConfig
+    search: SearchConfig
+    train_pairs: int = Field(0, ge=0, description="Use the first N training pairs; 0: all.")
+    dev_pairs: int = Field(0, ge=0, description="Use the first N dev pairs; 0: all.")
+    seeds: Positive = 3
+
+
+SECTIONS = tuple(
+    name
+    for name, field in Preset.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+)
+"""The parts of a preset that ``--set SECTION.key=value`` can override."""
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """The presets of ``presets.toml``, by name. A preset may extend another: only what differs is written."""
+    raw = tomllib.loads(PRESET_FILE.read_text(encoding="utf-8"))
+
+    def resolve(name: str) -> dict[str, Any]:
+        own = dict(raw[name])
+        parent = own.pop("extends", None)
+        return _merged(resolve(parent), own) if parent else own
+
+    return {name: Preset(name=name, **resolve(name)) for name in raw}
+
+
+def preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
+    """The preset ``name`` with dotted overrides such as ``{"student.width": 128, "train_pairs": 5000}``.
+
+    Raises:
+        UsageError: no such preset, no such field, or a value out of range.
+    """
+    if name not in presets():
+        raise unknown_name("preset", name, presets())
+    changed = presets()[name].model_dump()
+    for dotted, value in (overrides or {}).items():
+        *sections, leaf = dotted.split(".")
+        target = changed
+        for section in sections:
+            target = target.get(section) if isinstance(target.get(section), dict) else {}
+        if leaf not in target or leaf == "name":
+            raise unknown_name("preset setting", dotted, _dotted(changed))
+        target[leaf] = value
+    try:
+        return Preset.model_validate(changed)
+    except ValidationError as error:
+        raise UsageError(f"preset {name!r}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one sentence: which field, which rule, what was received."""
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        shown = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
+        parts.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{shown}")
+    return "; ".join(parts)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in own.items()
+    }
+
+
+def _dotted(values: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in values.items():
+        names += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return names

@@ -1,0 +1,22 @@
+"""Errors that are the user's to mend: one clear sentence, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """Wrong input: a name, a value or a file. The message says what was wrong and what to do."""
+
+
+class DataError(UsageError):
+    """A corpus file is missing, damaged, unequal or not what its checksum says."""
+
+
+def unknown_name(kind: str, given: str, legal: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist: the legal ones, and the nearest."""
+    names = sorted(legal)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
