@@ -1,0 +1,1 @@
+"""Parallel text: the registry of data sets, downloads, cleaning, tokenising and batching."""
