@@ -1,0 +1,1 @@
+"""The translation engine: model, search, export. It knows nothing of distillation."""

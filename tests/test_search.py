@@ -1,0 +1,225 @@
+"""Search against exhaustive enumeration and an uncached decoder, and what must not depend on the batch."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import cast
+
+import pytest
+import torch
+
+from bench.config import Depth, ModelConfig, SearchConfig
+from bench.errors import UsageError
+from bench.nmt.batch import BOS, EOS, PAD, UNK
+from bench.nmt.layers import Layer
+from bench.nmt.model import Transformer
+from bench.nmt.search import search, translate_ids
+
+SOURCES = [[4, 5, EOS], [6, EOS], [5, 4, 6, 6, 5, EOS], [7, 7, 4, EOS], [EOS], [6, 5, EOS]]
+
+
+def random_model(seed: int, vocabulary: int = 8, *, sharpness: float = 3.0, **shape: object) -> Transformer:
+    """A small model whose random distributions are far from uniform."""
+    torch.manual_seed(seed)
+    settings = {"width": 16, "ffn": 32, "heads": 2, "encoder_layers": 2, "decoder_layers": 2, "tie": "none"}
+    model = Transformer(ModelConfig.model_validate(settings | shape), vocabulary).eval()
+    with torch.no_grad():
+        output_matrix(model).mul_(sharpness)
+    return model
+
+
+def output_matrix(model: Transformer) -> torch.Tensor:
+    assert model.output is not None
+    return model.output.weight
+
+
+def endless(model: Transformer) -> Transformer:
+    """The model with an EOS that is always the least likely token."""
+    with torch.no_grad():
+        cast(Layer, model.decoder[-1]).feed_forward_norm.bias.fill_(1.0)
+        output_matrix(model)[EOS] = -20.0
+    return model
+
+
+def padded(sources: list[list[int]], width: int = 0) -> torch.Tensor:
+    width = max(width, *map(len, sources))
+    return torch.tensor([row + [PAD] * (width - len(row)) for row in sources])
+
+
+def log_probabilities(model: Transformer, source: list[int], prefix: list[int]) -> list[float]:
+    """Of the next token, from a full pass without a cache."""
+    with torch.no_grad():
+        states = model.decode(torch.tensor([[BOS, *prefix]]), model.encode(torch.tensor([source]))).states
+        return model.project(states[0, -1]).log_softmax(-1).tolist()
+
+
+def exhaustive(model: Transformer, source: list[int], config: SearchConfig) -> list[tuple[float, tuple[int, ...]]]:
+    """Every hypothesis with its score, best first."""
+    words = range(EOS + 1, model.vocabulary)
+    scored = []
+    for length in range(config.max_length(len(source))):
+        for ids in product(words, repeat=length):
+            steps = [*ids, EOS]
+            total = sum(log_probabilities(model, source, list(ids[:i]))[step] for i, step in enumerate(steps))
+            scored.append((total / len(steps) ** config.length_penalty, ids))
+    return sorted(scored, reverse=True)
+
+
+def slow_beam(model: Transformer, source: list[int], config: SearchConfig) -> list[tuple[float, tuple[int, ...]]]:
+    """Beam search by plain lists, one sentence at a time, all prefixes recomputed at each step, to the length limit."""
+    live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    finished = []
+    limit = config.max_length(len(source))
+    for length in range(1, limit + 1):
+        grown = []
+        for total, ids in live:
+            found = log_probabilities(model, source, list(ids))
+            words = [EOS] if length == limit else range(EOS, model.vocabulary)
+            grown += [(total + found[word], (*ids, word)) for word in words]
+        grown = sorted(grown, reverse=True)[: 2 * config.beam]
+        for total, ids in grown[: config.beam]:
+            if ids[-1] == EOS:
+                finished.append((total / length**config.length_penalty, ids[:-1]))
+        live = [item for item in grown if item[1][-1] != EOS][: config.beam]
+    return sorted(finished, reverse=True)[: config.beam]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_beam_as_wide_as_the_space_finds_the_best_of_all(seed: int, length_penalty: float) -> None:
+    model = random_model(seed, vocabulary=7)
+    config = SearchConfig(beam=40, length_penalty=length_penalty, max_ratio=0.5, max_extra=3)
+    source = [5, 4, EOS]
+    assert config.max_length(len(source)) == 4
+    expected = exhaustive(model, source, config)
+    found = search(model, padded([source]), config, n_best=40)[0]
+    assert [h.ids for h in found] == [ids for _, ids in expected[:40]]
+    assert [h.score for h in found] == pytest.approx([score for score, _ in expected[:40]], abs=1e-5)
+
+
+@pytest.mark.parametrize(("beam", "length_penalty"), [(2, 1.0), (3, 0.0), (4, 0.6), (5, 1.5)])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_beam_search_equals_a_slow_one_without_cache(beam: int, length_penalty: float, norm: str) -> None:
+    model = random_model(beam, vocabulary=12, norm=norm)
+    config = SearchConfig(beam=beam, length_penalty=length_penalty, max_ratio=1.0, max_extra=4)
+    for source, found in zip(SOURCES, search(model, padded(SOURCES), config, n_best=beam), strict=True):
+        expected = slow_beam(model, source, config)
+        assert [h.ids for h in found] == [ids for _, ids in expected]
+        assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+
+
+def test_beam_one_takes_the_likeliest_token_at_each_step() -> None:
+    model = random_model(4, vocabulary=12)
+    config = SearchConfig(beam=1, max_ratio=1.0, max_extra=6)
+    ends = set()
+    for source, (found,) in zip(SOURCES, search(model, padded(SOURCES), config), strict=True):
+        ids: list[int] = []
+        total = 0.0
+        while True:
+            step = log_probabilities(model, source, ids)
+            full = len(ids) + 1 == config.max_length(len(source))
+            word = EOS if full else max(range(EOS, 12), key=step.__getitem__)
+            total += step[word]
+            if word == EOS:
+                break
+            ids.append(word)
+        ends.add(full)
+        assert found.ids == tuple(ids)
+        assert found.log_probability == pytest.approx(total, abs=1e-4)
+        assert found.score == pytest.approx(total / (len(ids) + 1), abs=1e-5)
+    assert ends == {True, False}, "the model should both end by itself and be cut off"
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_sentence_is_translated_the_same_in_any_batch(beam: int) -> None:
+    model = random_model(7, vocabulary=20)
+    config = SearchConfig(beam=beam, max_ratio=1.5, max_extra=5)
+    together = search(model, padded(SOURCES, width=11), config, n_best=beam)
+    for source, expected in zip(SOURCES, together, strict=True):
+        alone = search(model, torch.tensor([source]), config, n_best=beam)[0]
+        assert [h.ids for h in alone] == [h.ids for h in expected]
+        assert [h.score for h in alone] == pytest.approx([h.score for h in expected], abs=1e-5)
+
+
+def test_translate_ids_restores_the_order_and_counts_the_sentences_done() -> None:
+    model = random_model(8, vocabulary=20)
+    config = SearchConfig(beam=3, batch_sentences=4, max_extra=4)
+    done: list[int] = []
+    found = translate_ids(model, SOURCES, config, n_best=2, device="cpu", progress=done.append)
+    assert done == [4, 6]
+    for source, hypotheses in zip(SOURCES, found, strict=True):
+        alone = search(model, torch.tensor([source]), config, n_best=2)[0]
+        assert [h.ids for h in hypotheses] == [h.ids for h in alone]
+    assert translate_ids(model, [], config, device="cpu") == []
+
+
+def test_n_best_is_sorted_distinct_and_clean() -> None:
+    model = random_model(9, vocabulary=30, sharpness=1.0)
+    config = SearchConfig(beam=6, max_extra=6)
+    for source, found in zip(SOURCES, search(model, padded(SOURCES), config, n_best=6), strict=True):
+        assert len(found) == 6
+        assert len({h.ids for h in found}) == 6
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+        for hypothesis in found:
+            assert not {PAD, UNK, BOS, EOS} & set(hypothesis.ids)
+            assert len(hypothesis.ids) + 1 <= config.max_length(len(source))
+            length = len(hypothesis.ids) + 1
+            assert hypothesis.score == pytest.approx(hypothesis.log_probability / length)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_model_that_never_ends_is_cut_off_at_its_own_limit(beam: int) -> None:
+    model = endless(random_model(10, vocabulary=12))
+    config = SearchConfig(beam=beam, max_ratio=2.0, max_extra=3)
+    for source, found in zip(SOURCES, search(model, padded(SOURCES), config), strict=True):
+        assert len(found[0].ids) + 1 == config.max_length(len(source))
+
+
+def test_the_limit_never_exceeds_the_models_positions() -> None:
+    model = endless(random_model(10, vocabulary=12, max_positions=9))
+    config = SearchConfig(beam=3, max_ratio=5.0)
+    assert all(len(h.ids) + 1 == 9 for found in search(model, padded(SOURCES), config, n_best=3) for h in found)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_depth_searches_with_the_first_layers(beam: int) -> None:
+    model = random_model(11, vocabulary=20)
+    config = SearchConfig(beam=beam, max_extra=5)
+    shallow = search(model.truncated(Depth(1, 1)), padded(SOURCES), config)
+    assert search(model, padded(SOURCES), config, depth=Depth(1, 1)) == shallow
+    assert search(model, padded(SOURCES), config) != shallow
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_search_uses_no_dropout_and_gives_the_mode_back(training: bool) -> None:
+    model = random_model(12, vocabulary=20, dropout=0.5).train(training)
+    config = SearchConfig(beam=2, max_extra=5)
+    assert search(model, padded(SOURCES), config) == search(model, padded(SOURCES), config)
+    assert model.training is training
+
+
+def test_equal_scores_are_ranked_alike_every_time() -> None:
+    model = random_model(13, vocabulary=12)
+    with torch.no_grad():
+        output_matrix(model).zero_()
+    config = SearchConfig(beam=4, length_penalty=0.0, max_extra=3)
+    first = search(model, padded(SOURCES), config, n_best=4)
+    assert search(model, padded(SOURCES), config, n_best=4) == first
+    assert first[0][0].ids == ()
+    assert first[0][0].score == pytest.approx(-math.log(12))
+
+
+@pytest.mark.parametrize("n_best", [0, 4])
+def test_n_best_beyond_the_beam_is_refused(n_best: int) -> None:
+    with pytest.raises(UsageError, match="n_best must lie between 1 and the beam"):
+        search(random_model(0), padded(SOURCES), SearchConfig(beam=3), n_best=n_best)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_diverged_model_is_reported(beam: int) -> None:
+    model = random_model(0)
+    with torch.no_grad():
+        output_matrix(model).fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        search(model, padded(SOURCES), SearchConfig(beam=beam, max_extra=2))
