@@ -1,0 +1,310 @@
+"""The contract of a distillation method: one class in one file under ``methods/``.
+
+A method must say who it is (``name``, ``title`` and its ``Settings``) and give its ``loss`` for a batch. Everything
+else has a harmless default:
+
+    class WordLevel(Method):
+        name = "word_level"
+        title = "Word-level KD"
+        teacher = TeacherUse.FROZEN
+
+        class Settings(Method.Settings):
+            alpha: float = setting(0.5, "Weight of the teacher's term.", ge=0, le=1, search=Range(0.1, 1.0))
+
+        def loss(self, step):
+            student, teacher = step.student.forward(step.batch), step.teacher.forward(step.batch)
+            return {
+                "nll": Term(step.cross_entropy(student.logits), 1 - self.settings.alpha),
+                "kd": Term(divergence(teacher.logits, student.logits), self.settings.alpha),
+            }
+
+A method file imports this module, ``bench.losses`` and PyTorch, and nothing else of the harness.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor, nn
+
+from bench.config import Depth, Frozen, ModelConfig, explain
+from bench.errors import UsageError, unknown_name
+from bench.losses import label_smoothed_cross_entropy
+from bench.nmt.batch import PAD, Batch
+from bench.nmt.model import Decoded, Encoded, Transformer
+
+__all__ = [
+    "PAD", "Batch", "Choice", "Delivery", "Depth", "Forward", "Method", "ModelConfig", "Paper", "Range", "Runner",
+    "Stage", "Step", "TeacherText", "TeacherUse", "Term", "TrainingText", "UsageError", "setting", "total",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published."""
+
+    citation: str
+    year: int
+    link: str
+
+
+class TeacherUse(StrEnum):
+    """What a method needs a teacher for while the student trains."""
+
+    NONE = "none"
+    """No teacher passes; the training text may still come from one."""
+    FROZEN = "frozen"
+    """A pre-trained teacher answers for each batch; it is in eval mode and gets no gradient."""
+    JOINT = "joint"
+    """The teacher is part of what is trained; there is no pre-trained one."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number is searched in tuning."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values tried in tuning."""
+
+    values: tuple[Any, ...]
+
+
+def setting(default: Any, description: str, *, search: Range | Choice | None = None, **rules: Any) -> Any:
+    """A hyper-parameter: the paper's value, what it does, where tuning looks, and pydantic's rules (``ge=0``)."""
+    return Field(default, description=description, json_schema_extra={"search": search} if search else None, **rules)  # type: ignore[arg-type]
+
+
+class TrainingText(Frozen):
+    """Which target side a student learns from.
+
+    ``original`` is the corpus as it is. ``teacher`` replaces each target by what the teacher's beam search gives for
+    its source: the best hypothesis, the one of ``n_best`` closest to the reference by smoothed sentence BLEU
+    (sequence-level interpolation), or all ``n_best`` as pairs of their own (Kim & Rush 2016).
+    """
+
+    origin: Literal["original", "teacher"] = "original"
+    beam: int = Field(5, ge=1)
+    n_best: int = Field(1, ge=1)
+    choose: Literal["best", "closest", "all"] = "best"
+
+
+class TeacherText(Frozen):
+    """Settings that combine a method's loss with sequence-level data; a base class for its ``Settings``."""
+
+    data: Literal["original", "seqkd", "seqinter"] = setting(
+        "original", "Targets: the references, the teacher's best hypotheses, or those closest to the references."
+    )
+    interpolation_k: int = setting(35, "seqinter: hypotheses among which the closest is chosen.", ge=1)
+
+    def training_text(self) -> TrainingText:
+        """What ``Method.text`` returns. The beam is 5 for seqkd and K for seqinter (Kim & Rush 2016)."""
+        if self.data == "original":
+            return TrainingText()
+        if self.data == "seqkd":
+            return TrainingText(origin="teacher")
+        return TrainingText(
+            origin="teacher", beam=self.interpolation_k, n_best=self.interpolation_k, choose="closest"
+        )
+
+
+class Stage(Frozen):
+    """One training run of a method. Each stage has its own optimiser and schedule, and starts from the last one's best."""
+
+    name: str = "training"
+    share: float = Field(1.0, gt=0, le=1, description="Part of the token budget; the shares of a method sum to one.")
+    text: TrainingText = TrainingText()
+    learning_rate_scale: float = Field(1.0, gt=0)
+
+
+class Delivery(Frozen):
+    """A student that comes out of the training: the trained model, or its first layers."""
+
+    name: str
+    depth: Depth
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of a loss: a scalar summed over target tokens, and its weight."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+def total(terms: Mapping[str, Term]) -> Tensor:
+    """The loss that the terms make together, summed over target tokens."""
+    return torch.stack([term.weight * term.value for term in terms.values()]).sum()
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a model says about a batch. Only what is read is computed: logits are projected on first use."""
+
+    encoded: Encoded
+    decoded: Decoded
+    batch: Batch
+    runner: Runner
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(n, vocabulary) at the packed target positions."""
+        with self.runner.scope():
+            return self.runner.model.project(self.batch.pack(self.decoded.states))
+
+
+class Runner:
+    """A model as a method sees it: it runs passes, and a frozen one never tracks gradients.
+
+    Args:
+        model: the network; ``frozen`` puts it in eval mode for good.
+        autocast: makes the mixed-precision context of a pass, where there is one.
+    """
+
+    def __init__(self, model: Transformer, *, frozen: bool = False, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self.model = model.eval().requires_grad_(False) if frozen else model
+        self.frozen = frozen
+        self._autocast = autocast
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """The context of every pass: mixed precision, and no gradients for a frozen model."""
+        with self._autocast(), torch.no_grad() if self.frozen else nullcontext():
+            yield
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        prefix: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
+        encoded: Encoded | None = None,
+        depth: Depth | None = None,
+        attention: bool = False,
+        hidden: bool = False,
+    ) -> Forward:
+        """Run the model over ``batch``.
+
+        Args:
+            prefix: (batch, target) decoder input in place of the gold one.
+            prefix_mask: (batch, target) bool, false where a decoder input must not be attended to.
+            encoded: an earlier pass's ``encoded``, to save the encoder pass.
+            depth: use the first layers only.
+            attention: also return attention maps (this forgoes fused attention).
+            hidden: also return every layer's states.
+        """
+        with self.scope():
+            if encoded is None:
+                encoded = self.model.encode(batch.source, depth=depth, attention=attention, hidden=hidden)
+            decoded = self.model.decode(
+                batch.prefix if prefix is None else prefix,
+                encoded,
+                depth=depth,
+                prefix_mask=prefix_mask,
+                attention=attention,
+                hidden=hidden,
+            )
+        return Forward(encoded, decoded, batch, self)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss may look at: a batch, the models, and where training stands."""
+
+    batch: Batch
+    student: Runner
+    teacher: Runner | None
+    """The frozen teacher; None unless the method declares ``TeacherUse.FROZEN``."""
+    label_smoothing: float
+    modules: nn.Module | None = None
+    """The method's own trainable modules."""
+    stage: int = 0
+    update: int = 1
+    """Counts from 1 within the stage."""
+    epoch: int = 1
+    """Counts from 1 within the stage."""
+    random: random.Random = random.Random(0)
+    """For the method's own draws: seeded by run, stage, update and micro-batch, so that a resumed run repeats them."""
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Label-smoothed cross-entropy with the gold labels, summed over the packed positions."""
+        return label_smoothed_cross_entropy(logits, self.batch.labels, self.label_smoothing)
+
+
+class Method(ABC):
+    """A distillation method. Required: ``name``, ``title``, ``Settings`` (may stay empty) and ``loss``."""
+
+    name: ClassVar[str]
+    """The name on the command line, the same as the file's."""
+    title: ClassVar[str]
+    """The name on the page."""
+    summary: ClassVar[str] = ""
+    """What it does, in a sentence or two for the page."""
+    paper: ClassVar[Paper | None] = None
+    teacher: ClassVar[TeacherUse] = TeacherUse.NONE
+    plain: ClassVar[Mapping[str, Any] | None] = None
+    """The settings that switch distillation off, so that the loss is the plain student's; None if there are none."""
+
+    class Settings(Frozen):
+        """The hyper-parameters, each a ``setting``."""
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Validate ``settings``.
+
+        Raises:
+            UsageError: an unknown name, or a value that breaks a rule.
+        """
+        given = dict(settings or {})
+        for key in given:
+            if key not in self.Settings.model_fields:
+                raise unknown_name(f"setting of {self.name}", key, self.Settings.model_fields)
+        try:
+            self.settings: Any = self.Settings.model_validate(given)
+        except ValidationError as error:
+            raise UsageError(f"{self.name}: {explain(error)}") from error
+
+    @abstractmethod
+    def loss(self, step: Step) -> Mapping[str, Term]:
+        """The named terms of the loss for one batch; training minimises the sum of ``weight * value`` per token."""
+
+    def text(self) -> TrainingText:
+        """The training text of the only stage; the corpus as it is unless overridden."""
+        return TrainingText()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The training runs, in order."""
+        return (Stage(text=self.text()),)
+
+    def architecture(self, student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
+        """The network to train; the student's unless the method trains a larger one and delivers parts of it."""
+        return student
+
+    def deliveries(self, student: ModelConfig, teacher: ModelConfig) -> tuple[Delivery, ...]:
+        """The students that come out; the checkpoint with the lowest dev loss summed over them is kept."""
+        return (Delivery(name="student", depth=student.depth),)
+
+    def modules(self, student: ModelConfig, teacher: ModelConfig) -> nn.Module | None:
+        """Extra trainable modules that exist in training only."""
+        return None
+
+    def padding_invariant(self) -> bool:
+        """Whether adding padding leaves the loss unchanged."""
+        return True

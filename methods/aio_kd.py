@@ -1,0 +1,165 @@
+"""AIO-KD: a teacher and all its truncations trained at once, from scratch, in one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench.losses import divergence
+from bench.method import (
+    Delivery,
+    Depth,
+    Method,
+    ModelConfig,
+    Paper,
+    Range,
+    Stage,
+    Step,
+    TeacherText,
+    TeacherUse,
+    Term,
+    UsageError,
+    setting,
+)
+
+Mutual = Literal["no_weight", "full", "detaching"]
+
+
+def candidates(config: ModelConfig, min_depth: int) -> tuple[Depth, ...]:
+    """The truncations (e, d) with min_depth <= d <= e, smallest first; the decoder is never the deeper side.
+
+    Raises:
+        UsageError: the network is not that deep.
+    """
+    if min_depth > min(config.depth):
+        raise UsageError(
+            f"aio_kd: min_depth={min_depth} needs a network with at least as many layers on each side, "
+            f"but it is {config.depth}; lower min_depth or take a deeper teacher."
+        )
+    return tuple(
+        Depth(encoder, decoder)
+        for decoder in range(min_depth, config.decoder_layers + 1)
+        for encoder in range(max(min_depth, decoder), config.encoder_layers + 1)
+    )
+
+
+def from_teacher(teacher_logits: Tensor, student_logits: Tensor, ratio: float, eta: float) -> Tensor:
+    """KL(T||S); at ``ratio`` = CE_S / CE_T >= eta the teacher is detached (dynamic gradient detaching)."""
+    return divergence(teacher_logits.detach() if ratio >= eta else teacher_logits, student_logits)
+
+
+def mutual_learning(logits: Sequence[Tensor], losses: Sequence[float], mode: Mutual, eta: float) -> Tensor:
+    """KL(senior||junior) summed over the pairs of students; the senior has the lower cross-entropy, or came first.
+
+    ``no_weight`` lets the gradient into both, ``detaching`` takes it from the senior once the junior's cross-entropy is
+    eta times as high, and ``full`` is the mean of both directions, whoever is senior.
+
+    Args:
+        logits: (n, vocabulary) of each student, at least two.
+        losses: the cross-entropy of each.
+    """
+    total = logits[0].new_zeros((), dtype=torch.float32)
+    for first, second in combinations(range(len(logits)), 2):
+        senior, junior = (second, first) if losses[second] < losses[first] else (first, second)
+        towards = logits[senior]
+        if mode == "detaching" and losses[junior] >= eta * losses[senior]:
+            towards = towards.detach()
+        pair = divergence(towards, logits[junior])
+        if mode == "full":
+            pair = 0.5 * (pair + divergence(logits[junior], logits[senior]))
+        total = total + pair
+    return total
+
+
+def combine(
+    teacher_ce: Tensor, student_ce: Tensor, kd: Tensor, mutual: Tensor | None, alpha: float, beta: float
+) -> dict[str, Term]:
+    """CE_T + sum CE_k + alpha * mean KL(T||k) + beta * mean over pairs of ML.
+
+    Args:
+        teacher_ce: the whole network's cross-entropy.
+        student_ce, kd: (K,) cross-entropy of each student, and its divergence from the teacher.
+        mutual: the sum over the K(K-1)/2 pairs of students; None where there is no such term.
+    """
+    k = student_ce.numel()
+    terms = {
+        "teacher_nll": Term(teacher_ce),
+        "student_nll": Term(student_ce.sum()),
+        "kd": Term(kd.sum(), alpha / k),
+    }
+    if mutual is not None:
+        terms["mutual"] = Term(mutual, beta * 2 / (k * (k - 1)))
+    return terms
+
+
+class AllInOne(Method):
+    """CE of the network and of K random truncations, which also learn from it and, in stage 2, from each other.
+
+    The network has the student's widths and the teacher's depth, so that what is delivered at the student's depth is
+    the student that other methods train. Every truncation reruns the encoder. The gradient of the divergence also
+    reaches the teacher's pass while a student is nearly as good (CE_S / CE_T < eta). Stage 2 starts from the best of
+    stage 1.
+    """
+
+    name = "aio_kd"
+    title = "AIO-KD"
+    summary = "A network and its truncations learn together, without a pre-trained teacher: one run, many students."
+    paper = Paper(
+        "Miao et al.: Exploring All-In-One Knowledge Distillation Framework for Neural Machine Translation. EMNLP",
+        2023,
+        "https://aclanthology.org/2023.emnlp-main.178",
+    )
+    teacher = TeacherUse.JOINT
+
+    class Settings(TeacherText):
+        alpha: float = setting(5.5, "Weight of the divergence from the teacher.", ge=0, search=Range(0.5, 8.0))
+        beta: float = setting(0.5, "Weight of mutual learning.", ge=0, search=Range(0.05, 1.0))
+        eta: float = setting(
+            1.1, "Ratio of cross-entropies from which gradients are detached.", ge=0, search=Range(1.0, 1.3)
+        )
+        students: int = setting(2, "Truncations drawn in each step, with replacement.", ge=1)
+        min_depth: int = setting(2, "Fewest layers on either side.", ge=1)
+        mutual: Mutual = setting(
+            "no_weight", "Who is detached in mutual learning: nobody, both directions, a far senior."
+        )
+        first_stage_share: float = setting(
+            0.5, "Part of the budget without mutual learning; 0: mutual learning from the start.", ge=0, lt=1
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        first, text = self.settings.first_stage_share, self.settings.training_text()
+        mutual = Stage(name="mutual", share=1 - first, text=text)
+        return (Stage(name="teacher", share=first, text=text), mutual) if first else (mutual,)
+
+    def architecture(self, student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
+        network = student.model_copy(
+            update={"encoder_layers": teacher.encoder_layers, "decoder_layers": teacher.decoder_layers}
+        )
+        candidates(network, self.settings.min_depth)
+        return network
+
+    def deliveries(self, student: ModelConfig, teacher: ModelConfig) -> tuple[Delivery, ...]:
+        network = self.architecture(student, teacher)
+        return tuple(Delivery(name=str(depth), depth=depth) for depth in candidates(network, self.settings.min_depth))
+
+    def loss(self, step: Step) -> dict[str, Term]:
+        options = self.settings
+        choices = candidates(step.student.config, options.min_depth)
+        teacher = step.student.forward(step.batch).logits
+        students = [
+            step.student.forward(step.batch, depth=step.random.choice(choices)).logits for _ in range(options.students)
+        ]
+        entropies = torch.stack([step.cross_entropy(logits) for logits in (teacher, *students)])
+        whole, *others = entropies.tolist()
+        kd = [
+            from_teacher(teacher, logits, ratio=loss / whole, eta=options.eta)
+            for logits, loss in zip(students, others, strict=True)
+        ]
+        mutual = None
+        if step.stage == len(self.stages()) - 1 and len(students) > 1:
+            mutual = mutual_learning(students, others, options.mutual, options.eta)
+        return combine(entropies[0], entropies[1:], torch.stack(kd), mutual, options.alpha, options.beta)

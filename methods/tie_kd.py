@@ -1,0 +1,117 @@
+"""TIE-KD: hierarchical ranking of the likeliest tokens, over several rounds on the student's own words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.losses import divergence
+from bench.method import PAD, Choice, Method, Paper, Range, Step, TeacherText, TeacherUse, Term, TrainingText, setting
+
+LOG_EPSILON = 1e-6
+
+
+def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool = False) -> tuple[Tensor, Tensor]:
+    """The two parts of the hierarchical ranking loss, each summed over positions.
+
+    With A the teacher's and B the student's k likeliest tokens, and a_1 the teacher's first:
+
+        R1 = sum over a in A of max(0, p_S(a) - p_S(a_1))
+        R2 = sum over a in A, b in B with p_T(a) > p_T(b) of max(0, p_S(b) - p_S(a))
+
+    R1 wants the teacher's first token to lead its top k; R2 wants that top k to be the student's too. Neither the
+    selection nor the teacher carries a gradient.
+
+    Args:
+        teacher: (n, vocabulary) probabilities.
+        student: (n, vocabulary) probabilities.
+        exclude_overlap: leave out of R2 the pairs (a_1, b) with b also in A, which R1 has counted.
+    """
+    k = min(k, student.size(-1))
+    with torch.no_grad():
+        teacher_a, a = teacher.topk(k, dim=-1)
+        b = student.topk(k, dim=-1).indices
+        ordered = teacher_a.unsqueeze(2) > teacher.gather(1, b).unsqueeze(1)
+        if exclude_overlap:
+            ordered[:, 0] &= ~(a.unsqueeze(2) == b.unsqueeze(1)).any(dim=1)
+    student_a, student_b = student.gather(1, a), student.gather(1, b)
+    top_one = (student_a - student_a[:, :1]).relu().sum()
+    top_k = ((student_b.unsqueeze(1) - student_a.unsqueeze(2)).relu() * ordered).sum()
+    return top_one, top_k
+
+
+def smoothed_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(T||S) with 1e-6 added inside both logarithms, as released, summed over positions of (n, vocabulary)."""
+    return (teacher * ((teacher + LOG_EPSILON).log() - (student + LOG_EPSILON).log())).sum()
+
+
+def next_prefix(prefix: Tensor, predictions: Tensor) -> Tensor:
+    """The decoder input of the next round: the first column stays, the predictions follow; both (batch, target)."""
+    return torch.cat([prefix[:, :1], predictions[:, :-1]], dim=1)
+
+
+class TieKD(Method):
+    """(1 - w) * label-smoothed CE + w * mean over N rounds of (KL(T||S) + R1 + R2).
+
+    Round 1 has the gold prefixes. Each further round feeds the student's argmax of the round before, under teacher
+    forcing and with dropout on, to both decoders; nothing is decoded step by step. The encoders run once, so every
+    round's gradient reaches the student's encoder.
+    """
+
+    name = "tie_kd"
+    title = "TIE-KD"
+    summary = "Word-level distillation with a ranking loss on the likeliest tokens, repeated on its own predictions."
+    paper = Paper(
+        "Zhang et al.: Towards Understanding and Improving Knowledge Distillation for Neural Machine Translation. ACL",
+        2023,
+        "https://aclanthology.org/2023.acl-long.448",
+    )
+    teacher = TeacherUse.FROZEN
+    plain = {"kd_weight": 0.0}
+
+    class Settings(TeacherText):
+        kd_weight: float = setting(0.5, "Weight of the teacher's terms.", ge=0, le=1, search=Range(0.1, 0.9))
+        top_k: int = setting(5, "Tokens ranked at each position.", ge=1, search=Choice((1, 3, 5, 10)))
+        iterations: int = setting(
+            3, "Rounds: the gold prefixes, then N-1 on predictions.", ge=1, search=Choice((1, 2, 3))
+        )
+        hr_exclude_overlap: bool = setting(False, "Count a pair in one part of the ranking loss only; released: no.")
+        use_log_eps: bool = setting(True, "1e-6 inside the KL's logarithms, as released; otherwise the exact KL.")
+        predicted_pad: Literal["masked", "visible"] = setting(
+            "masked",
+            "Whether a predicted padding token is hidden from later positions, as released, or an ordinary token.",
+        )
+
+    def text(self) -> TrainingText:
+        return self.settings.training_text()
+
+    def loss(self, step: Step) -> dict[str, Term]:
+        assert step.teacher is not None
+        options, batch = self.settings, step.batch
+        student, teacher = step.student.forward(batch), step.teacher.forward(batch)
+        nll = step.cross_entropy(student.logits)
+        prefix, rounds = batch.prefix, []
+        for iteration in range(options.iterations):
+            if iteration:
+                prefix = next_prefix(prefix, batch.unpack(student.logits.argmax(dim=-1)))
+                visible = prefix.ne(PAD) if options.predicted_pad == "masked" else None
+                student = step.student.forward(batch, prefix=prefix, prefix_mask=visible, encoded=student.encoded)
+                teacher = step.teacher.forward(batch, prefix=prefix, prefix_mask=visible, encoded=teacher.encoded)
+            rounds.append(self._round(teacher.logits, student.logits))
+        kl, top_one, top_k = (torch.stack(parts).sum() for parts in zip(*rounds, strict=True))
+        share = options.kd_weight / options.iterations
+        return {
+            "nll": Term(nll, 1 - options.kd_weight),
+            "kd": Term(kl, share),
+            "ranking_top_one": Term(top_one, share),
+            "ranking_top_k": Term(top_k, share),
+        }
+
+    def _round(self, teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        teacher, student = F.softmax(teacher_logits.float(), dim=-1), F.softmax(student_logits.float(), dim=-1)
+        exact = not self.settings.use_log_eps
+        kl = divergence(teacher_logits, student_logits) if exact else smoothed_kl(teacher, student)
+        return kl, *ranking(teacher, student, self.settings.top_k, exclude_overlap=self.settings.hr_exclude_overlap)

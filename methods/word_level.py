@@ -1,0 +1,51 @@
+"""Word-level distillation: the student matches the teacher's next-token distributions (Kim & Rush 2016)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bench.losses import divergence, soft_cross_entropy
+from bench.method import Method, Paper, Range, Step, TeacherText, TeacherUse, Term, TrainingText, setting
+
+
+class WordLevel(Method):
+    """(1 - alpha) * label-smoothed CE + alpha * divergence(teacher, student), under teacher forcing.
+
+    The paper has the soft cross-entropy, whose gradient is that of the forward KL; the KL is the default because it is
+    zero at equality. The other divergences are those of f-DISTILL (Wen et al. 2023). The temperature divides the logits
+    of both sides; there is no T^2 factor, so a higher temperature also lowers the term's gradient.
+    """
+
+    name = "word_level"
+    title = "Word-level KD"
+    summary = "At every target position the student imitates the teacher's distribution over the next token."
+    paper = Paper(
+        "Kim and Rush: Sequence-Level Knowledge Distillation. EMNLP", 2016, "https://aclanthology.org/D16-1139"
+    )
+    teacher = TeacherUse.FROZEN
+    plain = {"alpha": 0.0}
+
+    class Settings(TeacherText):
+        alpha: float = setting(0.5, "Weight of the teacher's term.", ge=0, le=1, search=Range(0.1, 0.9))
+        temperature: float = setting(
+            1.0, "Divides the logits of teacher and student.", gt=0, search=Range(0.5, 4.0, log=True)
+        )
+        divergence: Literal["forward_kl", "reverse_kl", "js", "tvd", "cross_entropy"] = setting(
+            "forward_kl", "How the two distributions are compared."
+        )
+
+    def text(self) -> TrainingText:
+        return self.settings.training_text()
+
+    def loss(self, step: Step) -> dict[str, Term]:
+        assert step.teacher is not None
+        options = self.settings
+        student, teacher = step.student.forward(step.batch), step.teacher.forward(step.batch)
+        if options.divergence == "cross_entropy":
+            kd = soft_cross_entropy(teacher.logits, student.logits, options.temperature)
+        else:
+            kd = divergence(teacher.logits, student.logits, options.divergence, options.temperature)
+        return {
+            "nll": Term(step.cross_entropy(student.logits), 1 - options.alpha),
+            "kd": Term(kd, options.alpha),
+        }

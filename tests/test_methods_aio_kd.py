@@ -1,0 +1,235 @@
+"""AIO-KD: its combination, detaching and mutual learning against worked values, and the network it trains."""
+
+import copy
+import math
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.config import ModelConfig
+from bench.errors import UsageError
+from bench.losses import divergence
+from bench.method import Depth, Runner, Term, TrainingText, total
+from bench.toy import STUDENT, TEACHER, VOCABULARY, Toy, toy_batch
+from methods.aio_kd import AllInOne, candidates, combine, from_teacher, mutual_learning
+
+SIX = TEACHER.model_copy(update={"encoder_layers": 6, "decoder_layers": 6})
+GRADIENT = [0.098938, -0.093885, -0.005053]
+
+
+def logits(*probabilities: float) -> Tensor:
+    return torch.tensor([probabilities]).log().requires_grad_()
+
+
+def gradient(value: Tensor) -> list[float] | None:
+    return None if value.grad is None else value.grad[0].tolist()
+
+
+def only_two(**changed) -> ModelConfig:
+    return TEACHER.model_copy(update={"encoder_layers": 2, "decoder_layers": 2} | changed)
+
+
+def test_the_candidates_are_the_truncations_whose_decoder_is_not_deeper() -> None:
+    found = candidates(SIX, 2)
+    assert len(found) == len(set(found)) == 15
+    assert all(2 <= depth.decoder <= depth.encoder <= 6 for depth in found)
+    assert {Depth(6, 6), Depth(2, 2)} <= set(found)
+    assert candidates(only_two(), 1) == (Depth(1, 1), Depth(2, 1), Depth(2, 2))
+
+
+def test_candidates_stay_within_a_network_of_uneven_depths() -> None:
+    assert candidates(only_two(decoder_layers=4), 2) == (Depth(2, 2),)
+    assert candidates(only_two(encoder_layers=4), 2) == (Depth(2, 2), Depth(3, 2), Depth(4, 2))
+
+
+@pytest.mark.parametrize("network", [only_two(), only_two(encoder_layers=6), only_two(decoder_layers=6)])
+def test_a_network_too_shallow_for_min_depth_is_a_usage_error(network: ModelConfig) -> None:
+    method = AllInOne({"min_depth": 3})
+    with pytest.raises(UsageError, match="min_depth=3"):
+        method.architecture(STUDENT, network)
+    with pytest.raises(UsageError, match="min_depth=3"):
+        method.deliveries(STUDENT, network)
+
+
+def test_the_worked_combination_with_and_without_mutual_learning() -> None:
+    given = torch.tensor(2.0), torch.tensor([2.1, 2.4]), torch.tensor([0.3, 0.5])
+    assert total(combine(*given, None, alpha=5.5, beta=0.5)).item() == pytest.approx(8.7, abs=1e-5)
+    assert total(combine(*given, torch.tensor(0.2), alpha=5.5, beta=0.5)).item() == pytest.approx(8.8, abs=1e-5)
+
+
+@pytest.mark.parametrize(("students", "expected"), [(2, 1.0), (3, 1 / 3), (4, 1 / 6)])
+def test_mutual_learning_is_a_mean_over_pairs(students: int, expected: float) -> None:
+    each = torch.ones(students)
+    terms = combine(torch.tensor(1.0), each, each, torch.tensor(1.0), alpha=1.0, beta=1.0)
+    assert terms["mutual"].weight == pytest.approx(expected)
+    assert terms["kd"].weight == pytest.approx(1 / students)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "eta", "flows"),
+    [(1.05, 1.1, True), (1.2, 1.1, False), (1.1, 1.1, False), (0.5, 0.0, False), (9.9, math.inf, True)],
+)
+def test_the_teachers_gradient_is_detached_from_the_ratio_on(ratio: float, eta: float, flows: bool) -> None:
+    teacher, student = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    loss = from_teacher(teacher, student, ratio, eta)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.025267, abs=1e-6)
+    assert gradient(student) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+    assert gradient(teacher) == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
+
+
+@pytest.mark.parametrize(("losses", "senior"), [((2.1, 2.4), 0), ((2.4, 2.1), 1), ((2.1, 2.1), 0)])
+def test_the_senior_is_the_better_student_or_the_first(losses: tuple[float, float], senior: int) -> None:
+    pair = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    expected = divergence(pair[senior], pair[1 - senior]).item()
+    assert mutual_learning(pair, losses, "no_weight", 1.1).item() == pytest.approx(expected)
+
+
+def test_in_the_released_mode_the_senior_is_pulled_too() -> None:
+    senior, junior = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    mutual_learning((senior, junior), (1.0, 5.0), "no_weight", 1.1).backward()
+    assert gradient(senior) == pytest.approx(GRADIENT, abs=1e-6)
+    assert gradient(junior) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(("losses", "flows"), [((1.0, 1.05), True), ((1.0, 1.1), False), ((1.0, 3.0), False)])
+def test_in_the_detaching_mode_a_far_senior_is_not_pulled(losses: tuple[float, float], flows: bool) -> None:
+    senior, junior = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    mutual_learning((senior, junior), losses, "detaching", 1.1).backward()
+    assert gradient(senior) == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
+    assert gradient(junior) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+
+
+def test_the_full_mode_is_the_mean_of_both_directions_whoever_is_senior() -> None:
+    pair = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    for losses in ((1.0, 2.0), (2.0, 1.0)):
+        mean = mutual_learning(pair, losses, "full", 1.1)
+        assert mean.item() == pytest.approx((0.025267 + 0.025815) / 2, abs=1e-6)
+
+
+def test_every_pair_of_three_students_learns_mutually() -> None:
+    a, b, c = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2), logits(0.1, 0.1, 0.8)
+    expected = divergence(b, a) + divergence(c, a) + divergence(c, b)
+    assert mutual_learning((a, b, c), (3.0, 2.0, 1.0), "no_weight", 1.1).item() == pytest.approx(expected.item())
+
+
+def test_the_network_has_the_students_widths_and_the_teachers_depth() -> None:
+    network = AllInOne().architecture(STUDENT, TEACHER)
+    assert network.depth == TEACHER.depth
+    assert network.at_depth(STUDENT.depth) == STUDENT
+
+
+def test_every_candidate_is_delivered_under_its_depth() -> None:
+    delivered = {delivery.name: delivery.depth for delivery in AllInOne().deliveries(STUDENT, TEACHER)}
+    assert delivered == {"2-2": Depth(2, 2), "3-2": Depth(3, 2), "3-3": Depth(3, 3)}
+
+
+def test_two_stages_share_the_budget_and_only_the_last_learns_mutually() -> None:
+    toy, batch = Toy.of(AllInOne({"data": "seqkd"})), toy_batch()
+    assert [stage.share for stage in toy.method.stages()] == [0.5, 0.5]
+    assert {stage.text for stage in toy.method.stages()} == {TrainingText(origin="teacher")}
+    assert "mutual" not in toy.method.loss(toy.step(batch, stage=0))
+    assert "mutual" in toy.method.loss(toy.step(batch, stage=1))
+
+
+def test_without_a_first_stage_mutual_learning_starts_at_once() -> None:
+    toy = Toy.of(AllInOne({"first_stage_share": 0}))
+    assert [stage.share for stage in toy.method.stages()] == [1.0]
+    assert "mutual" in toy.method.loss(toy.step(toy_batch(), stage=0))
+
+
+def test_stage_two_without_weight_is_stage_one() -> None:
+    toy, batch = Toy.of(AllInOne({"beta": 0})), toy_batch()
+    assert toy.loss(batch, stage=1).item() == pytest.approx(toy.loss(batch, stage=0).item(), rel=1e-6)
+
+
+def test_a_single_student_has_nobody_to_learn_mutually_with() -> None:
+    toy = Toy.of(AllInOne({"students": 1}))
+    terms = toy.method.loss(toy.step(toy_batch(), stage=1))
+    assert set(terms) == {"teacher_nll", "student_nll", "kd"}
+    assert bool(total(terms).isfinite())
+
+
+def test_the_loss_sums_cross_entropies_and_averages_divergences() -> None:
+    """Without dropout, and with one candidate only, every pass is the same: the divergences are zero."""
+    method, batch = AllInOne(), toy_batch()
+    toy = Toy.of(method)
+    shallow = Toy(method, Runner(toy.student.model.truncated(Depth(2, 2)).eval()), None, None)
+    step = shallow.step(batch, stage=1)
+    ce = step.cross_entropy(shallow.student.forward(batch).logits).item()
+    terms: dict[str, Term] = method.loss(step)
+    assert terms["teacher_nll"].value.item() == pytest.approx(ce, rel=1e-6)
+    assert terms["student_nll"].value.item() == pytest.approx(2 * ce, rel=1e-6)
+    assert terms["kd"].value.item() == pytest.approx(0.0, abs=1e-4)
+    assert terms["mutual"].value.item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_draws_are_uniform_with_replacement_and_repeat_with_their_seed() -> None:
+    toy, batch = Toy.of(AllInOne()), toy_batch(1)
+    forward, drawn = toy.student.forward, []
+
+    def record(batch, *, depth=None, **options):
+        drawn.append(depth)
+        return forward(batch, depth=depth, **options)
+
+    toy.student.forward = record
+    for seed in (*range(45), *range(45)):
+        toy.loss(batch, seed=seed)
+    pairs = list(zip(drawn[1::3], drawn[2::3], strict=True))
+    assert pairs[:45] == pairs[45:]
+    counts = Counter(depth for pair in pairs[:45] for depth in pair)
+    assert set(counts) == set(candidates(toy.student.config, 2))
+    assert min(counts.values()) > 15
+    assert any(one == other for one, other in pairs)
+
+
+def test_the_encoder_runs_anew_for_every_student() -> None:
+    toy, depths = Toy.of(AllInOne({"students": 3})), []
+    encode = toy.student.model.encode
+
+    def record(source, *, depth=None, **options):
+        depths.append(depth)
+        return encode(source, depth=depth, **options)
+
+    toy.student.model.encode = record
+    toy.loss(toy_batch())
+    assert [depth is None for depth in depths] == [True, False, False, False]
+
+
+def test_the_whole_network_as_a_student_equals_the_teacher_without_dropout() -> None:
+    toy, batch = Toy.of(AllInOne(), dropout=0.3), toy_batch()
+    toy.student.model.eval()
+    whole, same = toy.student.forward(batch).logits, toy.student.forward(batch, depth=TEACHER.depth).logits
+    assert from_teacher(whole, same, 1.0, 1.1).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_truncation_does_not_see_the_layers_beyond_it_and_is_what_a_slice_computes() -> None:
+    toy, batch, depth = Toy.of(AllInOne()), toy_batch(), Depth(2, 2)
+    before = toy.student.forward(batch, depth=depth).logits
+    sliced = Runner(toy.student.model.truncated(depth)).forward(batch).logits
+    changed = copy.deepcopy(toy.student.model)
+    for layers in (changed.encoder, changed.decoder):
+        for parameter in layers[2].parameters():
+            parameter.data.normal_(generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Runner(changed).forward(batch, depth=depth).logits, before)
+    assert torch.allclose(sliced, before, atol=1e-6)
+    assert before.size(-1) == VOCABULARY
+
+
+@pytest.mark.parametrize(("eta", "flows"), [(0.0, False), (100.0, True)])
+def test_the_divergence_reaches_the_teachers_pass_only_below_eta(eta: float, flows: bool) -> None:
+    """On the teacher's logits themselves, since its weights are the students' too."""
+    toy, batch = Toy.of(AllInOne({"eta": eta})), toy_batch()
+    forward, passes = toy.student.forward, []
+
+    def keep(batch, **options):
+        passes.append(forward(batch, **options))
+        passes[-1].logits.retain_grad()
+        return passes[-1]
+
+    toy.student.forward = keep
+    toy.method.loss(toy.step(batch))["kd"].value.backward()
+    assert (passes[0].logits.grad is not None) == flows
+    assert all(other.logits.grad is not None for other in passes[1:])
