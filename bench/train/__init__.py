@@ -1,0 +1,1 @@
+"""Training: one engine for the teacher, the plain student and every method."""

@@ -1,0 +1,364 @@
+"""The training loop: token batches, one optimiser, dev evaluation, best or averaged checkpoint, exact resume."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from bench.config import Depth, ModelConfig, TrainConfig
+from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
+from bench.losses import label_smoothed_cross_entropy
+from bench.measure.cost import Ledger
+from bench.method import Method, Runner, Stage, Step
+from bench.method import total as weighted_total
+from bench.nmt.batch import Batch
+from bench.nmt.model import Transformer
+from bench.train import checkpoint
+from bench.train.optim import adam, learning_rate
+
+CHECKPOINT_SECONDS = 30.0
+REPORT_SECONDS = 0.5
+
+Report = Callable[[int, int, str], None]
+"""Called with target tokens done, the budget, and a short note."""
+
+
+class TrainingError(Exception):
+    """Training cannot go on; the message says why in one line."""
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all parts and on nothing else."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass
+class _Progress:
+    """Where training stands; with the tensors, all that a resume needs."""
+
+    stage: int = 0
+    update: int = 0
+    epoch: int = 1
+    cursor: int = 0
+    """Updates done in this epoch."""
+    tokens: int = 0
+    """Target tokens seen in this stage."""
+    evaluations: int = 0
+    best: float | None = None
+    best_update: int = 0
+    stale: int = 0
+    """Evaluations since the best."""
+    kept: list[str] = field(default_factory=list)
+    """Files of the evaluated checkpoints still needed: the best, or the last to be averaged."""
+    stopped: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    cells: int = 0
+    """Entries of the batches seen in this stage, both sides, padding included."""
+    real_cells: int = 0
+    """How many of them were tokens."""
+    saves: int = 0
+    total_updates: int = 0
+    total_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training reports."""
+
+    target_tokens: int
+    updates: int
+    epochs: float
+    padding_share: float
+    best_update: int
+    best_dev_loss: float | None
+    stages: tuple[dict[str, Any], ...]
+    history: tuple[dict[str, Any], ...]
+    seconds: dict[str, float]
+
+
+class Trainer:
+    """Trains one network with one method.
+
+    Args:
+        network: the model to train, freshly initialised.
+        teacher: the frozen teacher, where the method has one.
+        depths: the students delivered; the dev loss is summed over them.
+        texts: the encoded training text of each stage.
+        modules: the method's extra trainable modules.
+        dev_bleu: gives the dev BLEU of the network as it stands; needed for ``select = "bleu"``.
+        folder: where checkpoints are kept; training goes on from the newest one found there.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        config: TrainConfig,
+        network: Transformer,
+        *,
+        teacher: Transformer | None,
+        depths: Sequence[Depth],
+        texts: Sequence[EncodedCorpus],
+        dev: EncodedCorpus,
+        seed: int,
+        device: torch.device,
+        folder: Path,
+        modules: nn.Module | None = None,
+        dev_bleu: Callable[[], float] | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.method, self.config, self.seed, self.device, self.folder = method, config, seed, device, folder
+        self.texts, self.dev, self.depths = texts, dev, depths
+        self.dev_bleu, self.report = dev_bleu, report
+        self.precision = chosen_precision(config, device)
+        autocast = self._autocast()
+        self.network = nn.ModuleDict({"model": network.to(device)})
+        if modules is not None:
+            self.network["method"] = modules.to(device)
+        self.student = Runner(network, autocast=autocast)
+        self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.progress = _Progress()
+        self.ledger = Ledger()
+        self._saved = self._reported = time.perf_counter()
+
+    def train(self) -> Trained:
+        """Run all stages and leave the network with the weights to deliver.
+
+        Raises:
+            TrainingError: the loss or the gradient stopped being finite, or the training text is empty.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        optimiser = self._resume()
+        with self.ledger.phase("training"):
+            for index, stage in enumerate(self.method.stages()):
+                if index < self.progress.stage:
+                    continue
+                if index > self.progress.stage:
+                    self._begin_stage(index)
+                    optimiser = adam(self.network.parameters(), self.config)
+                self._run_stage(index, stage, optimiser)
+                self._deliver()
+        done = self.progress
+        shares = [stage["padding_share"] * stage["tokens"] for stage in done.stages]
+        return Trained(
+            target_tokens=done.total_tokens,
+            updates=done.total_updates,
+            epochs=sum(stage["epochs"] for stage in done.stages),
+            padding_share=sum(shares) / done.total_tokens,
+            best_update=done.best_update,
+            best_dev_loss=done.stages[-1]["best_dev_loss"],
+            stages=tuple(done.stages),
+            history=tuple(done.history),
+            seconds=self.ledger.snapshot(),
+        )
+
+    def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
+        text, config, now = self.texts[index], self.config, self.progress
+        if not len(text):
+            raise TrainingError(f"stage {stage.name!r} has no training text")
+        budget = math.ceil(config.target_tokens * stage.share)
+        shuffle = derived_seed(self.seed, "order", index)
+        self.network.train()
+        while now.tokens < budget and not now.stopped:
+            batches = token_batches(text.lengths, config.batch_tokens, seed=shuffle, epoch=now.epoch)
+            groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
+            for group in groups[now.cursor :]:
+                micro_batches = [text.batch(rows) for rows in group]
+                now.tokens += self._update(optimiser, stage, index, micro_batches, budget)
+                now.cursor += 1
+                now.cells += sum(batch.source.numel() + batch.target.numel() for batch in micro_batches)
+                now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
+                if now.tokens * config.evaluations >= budget * (now.evaluations + 1):
+                    self._evaluate()
+                    self._save(optimiser)
+                elif time.perf_counter() - self._saved > CHECKPOINT_SECONDS:
+                    self._save(optimiser)
+                if now.tokens >= budget or now.stopped:
+                    break
+            else:
+                now.epoch, now.cursor = now.epoch + 1, 0
+        if len(now.stages) == index:
+            now.stages.append(
+                {
+                    "name": stage.name,
+                    "tokens": now.tokens,
+                    "updates": now.update,
+                    "epochs": now.tokens / text.target_tokens,
+                    "padding_share": 1 - now.real_cells / now.cells,
+                    "best_update": now.best_update,
+                    "best_dev_loss": now.best if config.select == "loss" else None,
+                    "stopped_early": now.stopped,
+                }
+            )
+            now.total_tokens += now.tokens
+            now.total_updates += now.update
+            self._save(optimiser)
+
+    def _update(
+        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, batches: list[Batch], budget: int
+    ) -> int:
+        """One optimiser step over the micro-batches; returns the target tokens seen."""
+        now, config = self.progress, self.config
+        now.update += 1
+        rate = learning_rate(config, now.update, now.tokens / budget) * stage.learning_rate_scale
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        tokens = sum(batch.tokens for batch in batches)
+        total = torch.zeros((), device=self.device)
+        values: dict[str, torch.Tensor] = {}
+        for micro, batch in enumerate(batches):
+            seed = derived_seed(self.seed, "update", index, now.update, micro)
+            torch.manual_seed(seed)
+            step = Step(
+                batch=batch.to(self.device),
+                student=self.student,
+                teacher=self.teacher,
+                label_smoothing=config.label_smoothing,
+                modules=self.network["method"] if "method" in self.network else None,
+                stage=index,
+                update=now.update,
+                epoch=now.epoch,
+                random=random.Random(seed),
+            )
+            terms = self.method.loss(step)
+            loss = weighted_total(terms) / tokens
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+            for name, term in terms.items():
+                values[name] = values.get(name, 0.0) + term.value.detach() / tokens
+        self.scaler.unscale_(optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
+        self._check_finite(total, norm, values)
+        self.scaler.step(optimiser)
+        self.scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+        self._tell(now.tokens + tokens, total)
+        self._terms = values
+        return tokens
+
+    def _check_finite(self, total: torch.Tensor, norm: torch.Tensor, values: dict[str, torch.Tensor]) -> None:
+        # Reading a number makes a GPU wait, so there it is looked at now and then: a NaN does not go away by itself.
+        if self.device.type == "cuda" and self.progress.update % 50:
+            return
+        if not torch.isfinite(total):
+            bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["the weighted sum"]
+            raise TrainingError(f"loss is not finite at update {self.progress.update}: {', '.join(bad)}")
+        if self.precision != "fp16" and not torch.isfinite(norm):
+            raise TrainingError(f"gradient is not finite at update {self.progress.update}")
+
+    def _evaluate(self) -> None:
+        now = self.progress
+        with self.ledger.phase("dev evaluation"):
+            self.network.eval()
+            loss = self.dev_loss()
+            if not math.isfinite(loss):
+                raise TrainingError(f"dev loss is not finite at update {now.update}")
+            point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens, "dev_loss": loss}
+            point |= {f"train_{name}": float(value) for name, value in self._terms.items()}
+            score = loss
+            if self.config.select == "bleu":
+                if self.dev_bleu is None:
+                    raise ValueError("select = 'bleu' needs dev_bleu")
+                point["dev_bleu"] = self.dev_bleu()
+                score = -point["dev_bleu"]
+            self.network.train()
+        now.history.append(point)
+        now.evaluations += 1
+        better = now.best is None or score < now.best
+        if better:
+            now.best, now.best_update, now.stale = score, now.update, 0
+        else:
+            now.stale += 1
+        now.stopped = 0 < self.config.patience <= now.stale
+        if better or self.config.average:
+            name = f"kept-{now.stage}-{now.update:09d}.safetensors"
+            with self.ledger.phase("checkpointing"):
+                checkpoint.save_tensors(self.folder / name, checkpoint.network_tensors(self.network))
+            now.kept = [*now.kept, name][-max(self.config.average, 1) :]
+
+    @torch.inference_mode()
+    def dev_loss(self) -> float:
+        """Label-smoothed cross-entropy per target token on dev, summed over the delivered depths."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for rows in evaluation_batches(self.dev.lengths, self.config.batch_tokens):
+            batch = self.dev.batch(rows).to(self.device)
+            for depth in self.depths:
+                logits = self.student.forward(batch, depth=depth).logits
+                total += label_smoothed_cross_entropy(logits, batch.labels, self.config.label_smoothing)
+        return float(total) / self.dev.target_tokens
+
+    def _deliver(self) -> None:
+        """Give the network the stage's best weights, or the mean of its last ones."""
+        kept = [load_file(self.folder / name, device=str(self.device)) for name in self.progress.kept]
+        checkpoint.load_network(self.network, checkpoint.mean_tensors(kept) if self.config.average else kept[-1])
+
+    def _begin_stage(self, index: int) -> None:
+        done = self.progress
+        self.progress = _Progress(
+            stage=index,
+            history=done.history,
+            stages=done.stages,
+            total_updates=done.total_updates,
+            total_tokens=done.total_tokens,
+            saves=done.saves,
+        )
+
+    def _save(self, optimiser: torch.optim.Optimizer) -> None:
+        now = self.progress
+        with self.ledger.phase("checkpointing"):
+            now.seconds = self.ledger.snapshot()
+            now.saves += 1
+            checkpoint.save_state(self.folder, now.saves, self.network, optimiser, asdict(now))
+            for path in self.folder.glob("kept-*"):
+                if path.name not in now.kept:
+                    path.unlink()
+        self._saved = time.perf_counter()
+
+    def _resume(self) -> torch.optim.Optimizer:
+        optimiser = adam(self.network.parameters(), self.config)
+        if state := checkpoint.latest_state(self.folder):
+            self.progress = _Progress(**checkpoint.read_progress(state))
+            checkpoint.restore(state, self.network, optimiser)
+            self.ledger = Ledger(self.progress.seconds)
+        return optimiser
+
+    def _autocast(self) -> Callable[[], Any]:
+        if self.precision == "fp32":
+            return nullcontext
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return partial(torch.autocast, self.device.type, dtype=dtype)
+
+    def _tell(self, tokens: int, loss: torch.Tensor) -> None:
+        if self.report is None or time.perf_counter() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.perf_counter()
+        budget = self.config.target_tokens
+        self.report(min(self.progress.total_tokens + tokens, budget), budget, f"loss {float(loss):.3f}")
+
+
+def new_network(config: ModelConfig, vocabulary: int, seed: int) -> Transformer:
+    """A freshly initialised model; the same seed gives the same weights."""
+    torch.manual_seed(derived_seed(seed, "weights"))
+    return Transformer(config, vocabulary)
+
+
+def chosen_precision(config: TrainConfig, device: torch.device) -> str:
+    """The precision that ``auto`` stands for on this device, or the one that is named."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
