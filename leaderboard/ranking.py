@@ -1,0 +1,264 @@
+"""From records to tables: means and spread over seeds, the difference to the plain student, and what may be placed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from bench.results import Parameters, Phase, Record
+from bench.ruleset import RULES, Ruleset
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds and the standard deviation (n - 1); a single seed has none."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """The spread of ``values``; None if there are none."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), deviation, len(values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's BLEU minus the plain student's.
+
+    ``paired`` tells how many seeds were subtracted one by one, which needs a plain student for each seed of the row.
+    Without them it is 0, the difference is that of the means, and there is no deviation and no count.
+    """
+
+    mean: float
+    deviation: float | None
+    paired: int
+    above: int
+    """Seeds above the plain student's, of those paired."""
+    below: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: all seeds of one method, delivered depth and settings."""
+
+    records: tuple[Record, ...]
+    """By seed, failed ones included."""
+    difference: Difference | None
+    """None for the plain student itself, and where there is nothing to compare."""
+    unplaced: tuple[str, ...] = ()
+    """Why the row cannot be placed; empty for one that is."""
+    own: tuple[str, ...] = ()
+    """The settings that set it apart from the other rows of its method and depth, as ``key = value``."""
+
+    @property
+    def finished(self) -> tuple[Record, ...]:
+        """The records that carry scores."""
+        return tuple(record for record in self.records if record.status == "ok")
+
+    @property
+    def sample(self) -> Record:
+        """A record to take from what is the same for all seeds; a finished one if there is any."""
+        return (self.finished or self.records)[0]
+
+    @property
+    def bleu(self) -> Spread | None:
+        """BLEU on the first test set."""
+        return Spread.of(_bleu(self.finished))
+
+    @property
+    def chrf(self) -> Spread | None:
+        """chrF on the first test set."""
+        return Spread.of([record.scores[record.primary].chrf for record in self.finished])
+
+    @property
+    def parameters(self) -> Parameters | None:
+        """Of the delivered model."""
+        return self.sample.parameters
+
+    @property
+    def training_seconds(self) -> Spread | None:
+        """Wall time of training the row's own model; its share, where the run delivered several."""
+        return self._seconds(lambda phase: phase.kind == "training")
+
+    @property
+    def total_seconds(self) -> Spread | None:
+        """Wall time of all phases, each divided by the rows that share it."""
+        return self._seconds(lambda phase: True)
+
+    @property
+    def training_shared_by(self) -> int:
+        """Over how many rows the training run is divided."""
+        return max((phase.shared_by for phase in self.sample.phases if phase.kind == "training"), default=1)
+
+    def _seconds(self, counts: Callable[[Phase], bool]) -> Spread | None:
+        return Spread.of([sum(map(_charged, filter(counts, record.phases))) for record in self.finished])
+
+
+@dataclass(frozen=True)
+class Table:
+    """The comparable rows of one data set and recipe, by mean BLEU."""
+
+    placed: tuple[Row, ...]
+    unplaced: tuple[Row, ...]
+    own: tuple[str, ...]
+    """What sets this recipe apart, as ``key = value``, where a data set and preset have several tables."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, the placed ones first."""
+        return self.placed + self.unplaced
+
+    @property
+    def sample(self) -> Record:
+        """A record to take from what all rows share: data set, languages, preset, recipe, first test set."""
+        return self.rows[0].sample
+
+    @property
+    def baseline(self) -> Row | None:
+        """The plain student."""
+        return next((row for row in self.rows if row.sample.role == "baseline" and row.finished), None)
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The distinct sacreBLEU signatures of its scores on the first test set."""
+        scores = [record.scores[record.primary] for row in self.rows for record in row.finished]
+        return tuple(
+            sorted({each.bleu_signature for each in scores}) + sorted({each.chrf_signature for each in scores})
+        )
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The distinct machines its records come from."""
+        environments = [record.environment for row in self.rows for record in row.records]
+        return tuple(
+            sorted({f"{e.cpu}, {e.cores} cores, {e.threads} threads, {e.device}, {e.precision}" for e in environments})
+        )
+
+
+def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table, ...]:
+    """Gather records into rows and rows into tables, by data set and preset.
+
+    Rows are comparable if data set, languages, first test set and recipe are the same; a preset run with overridden
+    values therefore has a table of its own.
+    """
+    by_table: dict[str, list[tuple[Record, ...]]] = {}
+    for seeds in _grouped(records, lambda record: (record.dataset, record.row)):
+        by_table.setdefault(_comparable(Row(seeds, None).sample), []).append(seeds)
+    groups = sorted(
+        by_table.values(), key=lambda rows: (rows[0][0].dataset, rows[0][0].preset, _comparable(rows[0][0]))
+    )
+    tables = []
+    for rows in groups:
+        first = rows[0][0]
+        others = [
+            each[0][0] for each in groups if (each[0][0].dataset, each[0][0].preset) == (first.dataset, first.preset)
+        ]
+        tables.append(_table(rows, _own(_recipe(first), map(_recipe, others)), rules))
+    return tuple(tables)
+
+
+def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset) -> Table:
+    plain = max(
+        ([record for record in seeds if record.status == "ok"] for seeds in rows if seeds[0].role == "baseline"),
+        key=len,
+        default=[],
+    )
+    finished = []
+    for seeds in rows:
+        first, ok = seeds[0], [record for record in seeds if record.status == "ok"]
+        compared = None if not plain or first.row == plain[0].row else _difference(ok, plain)
+        like = [
+            each[0].method.settings
+            for each in rows
+            if (each[0].method.name, each[0].delivery) == (first.method.name, first.delivery)
+        ]
+        finished.append(Row(seeds, compared, _reasons(seeds, rules), _own(first.method.settings, like)))
+
+    def order(row: Row) -> tuple[float, str]:
+        return (-row.bleu.mean if row.bleu else float("inf"), row.sample.row)
+
+    finished.sort(key=order)
+    return Table(
+        placed=tuple(row for row in finished if not row.unplaced),
+        unplaced=tuple(row for row in finished if row.unplaced),
+        own=own,
+    )
+
+
+def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | None:
+    if not row:
+        return None
+    opposite = {record.seed: record for record in plain}
+    if all(record.seed in opposite for record in row):
+        each = [a - b for a, b in zip(_bleu(row), _bleu([opposite[record.seed] for record in row]), strict=True)]
+        deviation = statistics.stdev(each) if len(each) > 1 else None
+        above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
+        return Difference(statistics.fmean(each), deviation, len(each), above, below)
+    return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
+
+
+def _reasons(seeds: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:
+    reasons = [f"seed {record.seed} failed: {record.reason}" for record in seeds if record.status == "failed"]
+    finished = sum(record.status == "ok" for record in seeds)
+    required = max(rules.required_seeds(asked) for asked in map(_asked, seeds))
+    if finished < required:
+        reasons.append(f"{finished} of {required} seeds finished")
+    if len({_canonical([_comparable(r), r.method.settings, r.method.source_sha256]) for r in seeds}) > 1:
+        reasons.append("its seeds were not run alike: recipe, settings or the method's source differ")
+    return tuple(reasons)
+
+
+def _bleu(records: Sequence[Record]) -> list[float]:
+    return [record.scores[record.primary].bleu for record in records]
+
+
+def _charged(phase: Phase) -> float:
+    return phase.charged
+
+
+def _asked(record: Record) -> int:
+    asked = record.recipe.get("seeds")
+    return asked if isinstance(asked, int) else 0
+
+
+def _recipe(record: Record) -> dict[str, Any]:
+    """The recipe without what does not bear on a score of one seed."""
+    return {key: value for key, value in record.recipe.items() if key not in ("name", "description", "seeds")}
+
+
+def _own(values: dict[str, Any], others: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """What of ``values`` is not the same in all ``others``."""
+    flat = [flatten(other) for other in others]
+    return tuple(
+        f"{key} = {value}" for key, value in flatten(values).items() if any(other.get(key) != value for other in flat)
+    )
+
+
+def _comparable(record: Record) -> str:
+    return _canonical([record.dataset, record.languages, record.preset, record.primary, _recipe(record)])
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:
+    ordered = sorted(records, key=lambda record: (*key(record), record.seed))
+    return [tuple(group) for _, group in groupby(ordered, key)]
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        flat |= flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {f"{prefix}{key}": part}
+    return flat

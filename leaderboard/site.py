@@ -1,0 +1,223 @@
+"""The static leaderboard: pages that open from disk without a network and trust no string of a record."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.errors import DataError, UsageError
+from bench.results import Stored
+from bench.ruleset import RULES
+from leaderboard.plots import dot_plot
+from leaderboard.ranking import Difference, Row, Spread, aggregate, flatten
+
+TEMPLATES = Path(__file__).with_name("templates")
+PARTS = ("index.html", "rows", "hypotheses", "records")
+"""All that a site consists of; a folder with anything else in it is never replaced."""
+SHOWN_SENTENCES = 500
+"""How many sentences a page of hypotheses shows; the files hold all."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, halves of characters, and what would turn the direction of the text that follows."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The hypotheses of a row on one test set, seed by seed."""
+
+    test_set: str
+    files: tuple[tuple[int, str], ...]
+    """Seed and file name."""
+    lines: tuple[tuple[str, ...], ...]
+    """Sentence by sentence, the seeds' hypotheses."""
+    page: str
+
+
+def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) -> Path:
+    """Write the site to the folder ``out`` and return its ``index.html``.
+
+    The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
+
+    Args:
+        notes: sentences for the reader, such as what could not be read.
+
+    Raises:
+        UsageError: ``out`` holds something else than a site.
+    """
+    stored = {(each.record.dataset, each.record.row, each.record.seed): each for each in records}
+    out = out.resolve()
+    _refuse_foreign(out)
+    work = out.with_name(f".{out.name}.{os.getpid()}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        _write_site(work, stored, list(notes))
+        _swap(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out / "index.html"
+
+
+def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str]) -> None:
+    pages = _environment()
+    tables = aggregate(each.record for each in stored.values())
+    for table in tables:
+        for row in table.rows:
+            members = [stored[record.dataset, record.row, record.seed] for record in row.records]
+            outputs = _write_files(work, row, members, notes)
+            for output in outputs:
+                _render(
+                    pages, "hypotheses.html", work / output.page, root="../../", table=table, row=row, output=output
+                )
+            _render(pages, "row.html", work / row_page(row), root="../../", table=table, row=row, outputs=outputs)
+    newest = max((each.record.created for each in stored.values()), default=None)
+    _render(pages, "index.html", work / "index.html", root="", tables=tables, notes=notes, rules=RULES, newest=newest)
+
+
+def row_page(row: Row) -> str:
+    """The address of a row's page within the site."""
+    return f"rows/{row.sample.dataset}/{row.sample.row}.html"
+
+
+def _write_files(work: Path, row: Row, members: Sequence[Stored], notes: list[str]) -> list[Outputs]:
+    """Copy a row's records and its hypotheses, and gather the latter; files that fail their check are noted."""
+    by_set: dict[str, list[tuple[int, str, list[str]]]] = {}
+    for member in members:
+        record = member.record
+        _write(work / "records" / record.dataset / record.file, record.model_dump_json(indent=2) + "\n")
+        for test_set, score in record.scores.items():
+            try:
+                lines = member.hypotheses(test_set)
+            except DataError as error:
+                notes.append(str(error))
+                continue
+            _write(work / "hypotheses" / record.dataset / score.hypotheses.file, "".join(f"{line}\n" for line in lines))
+            by_set.setdefault(test_set, []).append((record.seed, score.hypotheses.file, lines))
+    return [
+        Outputs(
+            test_set=test_set,
+            files=tuple((seed, file) for seed, file, _ in seeds),
+            lines=tuple(zip(*(lines for _, _, lines in seeds), strict=False)),
+            page=f"hypotheses/{row.sample.dataset}/{row.sample.row}.{test_set}.html",
+        )
+        for test_set, seeds in by_set.items()
+    ]
+
+
+def _render(pages: Environment, template: str, path: Path, **values: Any) -> None:
+    _write(path, pages.get_template(template).render(values))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8"))
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{str(out)!r} is a file; the leaderboard needs a folder.")
+    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in PARTS) if out.is_dir() else []
+    if foreign:
+        raise UsageError(
+            f"{str(out)!r} holds {foreign[0]!r}, which is no part of a leaderboard; give a folder of its own."
+        )
+
+
+def _swap(work: Path, out: Path) -> None:
+    old = work.with_suffix(".old")
+    if out.exists():
+        os.replace(out, old)
+    os.replace(work, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _environment() -> Environment:
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    pages.globals |= {
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"script-src 'sha256-{digest}'",
+        "row_page": row_page,
+        "dot_plot": dot_plot,
+        "flatten": flatten,
+        "shown_sentences": SHOWN_SENTENCES,
+    }
+    pages.filters |= {
+        "spread": spread,
+        "signed": signed,
+        "duration": duration,
+        "size": size,
+        "verdict": verdict,
+        "web_address": web_address,
+    }
+    return pages
+
+
+def _printable(value: Any) -> Any:
+    """Make unprintable characters visible; the autoescape that follows deals with markup."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
+
+
+def spread(value: Spread) -> str:
+    """A mean with its deviation: ``31.42 ± 0.21``."""
+    return f"{value.mean:.2f}" + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+
+
+def signed(value: Difference) -> str:
+    """A difference with its sign and deviation: ``+1.20 ± 0.31``."""
+    number = f"{value.mean:+.2f}".replace("-", "\u2212")
+    return number + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+
+
+def verdict(value: Difference) -> str:
+    """``above``, ``below`` or ``level``, as the two shown decimals have it."""
+    shown = round(value.mean, 2)
+    return "above" if shown > 0 else "below" if shown < 0 else "level"
+
+
+def duration(seconds: float) -> str:
+    """A time to read: ``4.2 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def size(count: int) -> str:
+    """A count to read: ``812``, ``213 k`` or ``61.4 M``."""
+    if count < 1_000:
+        return str(count)
+    return f"{count / 1e3:.0f} k" if count < 999_500 else f"{count / 1e6:,.1f} M"
+
+
+def web_address(link: str) -> str | None:
+    """``link`` if it is a plain web address, so that no other scheme ever becomes a link."""
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return None
+    return link if parts.scheme in ("http", "https") and parts.netloc and not re.search(r"\s", link) else None

@@ -1,0 +1,152 @@
+"""Records made up for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.config import Depth, ModelConfig, preset
+from bench.results import (
+    DeliveryRecord,
+    Environment,
+    Hypotheses,
+    MethodRecord,
+    PaperRecord,
+    Parameters,
+    Phase,
+    Record,
+    Score,
+    Training,
+    row_id,
+    write_record,
+)
+
+STUDENT = Depth(2, 2)
+SIGNATURES = {
+    "bleu_signature": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1",
+    "chrf_signature": "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.5.1",
+}
+
+
+def make_hypotheses(seed: int = 1, sets: tuple[str, ...] = ("test", "dev"), sentences: int = 3) -> dict[str, list[str]]:
+    """Made-up output lines for each test set."""
+    return {name: [f"Satz {number} von {name}, Lauf {seed}." for number in range(sentences)] for name in sets}
+
+
+def make_record(
+    method: str = "word_level",
+    seed: int = 1,
+    bleu: float = 20.0,
+    *,
+    chrf: float = 45.0,
+    role: str = "method",
+    dataset: str = "synthetic",
+    depth: Depth = STUDENT,
+    digest: str = "0badcafe",
+    training_seconds: float = 60.0,
+    shared_by: int = 1,
+    hypotheses: Mapping[str, list[str]] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Record:
+    """A finished record; ``fields`` replace any of its fields, ``recipe`` values of the quick preset."""
+    row = row_id(method, depth, "quick", digest)
+    lines = hypotheses if hypotheses is not None else make_hypotheses(seed)
+    shape = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=depth.encoder, decoder_layers=depth.decoder)
+    values: dict[str, Any] = {
+        "row": row,
+        "dataset": dataset,
+        "languages": ("xa", "xb"),
+        "preset": "quick",
+        "role": role,
+        "method": MethodRecord(
+            name=method,
+            title=method.replace("_", " ").capitalize(),
+            summary="The student learns from the teacher.",
+            paper=PaperRecord(citation="A. Author and B. Author", year=2016, link="https://example.org/paper"),
+            settings={"alpha": 0.5, "divergence": "forward_kl"},
+            source_sha256="5" * 64,
+        ),
+        "delivery": DeliveryRecord(name="student", depth=depth),
+        "seed": seed,
+        "status": "ok",
+        "model": shape,
+        "parameters": Parameters(total=213_504, non_embedding=187_904),
+        "recipe": preset("quick").model_dump(mode="json") | dict(recipe or {}),
+        "scores": {
+            name: Score(
+                bleu=bleu, chrf=chrf, sentences=len(each), hypotheses=Hypotheses.of(row, seed, name, each), **SIGNATURES
+            )
+            for name, each in lines.items()
+        },
+        "primary": "test",
+        "training": Training(
+            target_tokens=250_000,
+            updates=310,
+            epochs=2.4,
+            padding_share=0.04,
+            best_update=300,
+            best_dev_loss=3.21,
+            stages=({"name": "training", "updates": 310},),
+        ),
+        "phases": (
+            Phase(name="tokenizer", kind="common", seconds=2.0, shared_by=10),
+            Phase(
+                name="teacher training",
+                kind="teacher",
+                seconds=120.0,
+                target_tokens=600_000,
+                shared_by=6,
+                artifact="a1",
+            ),
+            Phase(
+                name="training", kind="training", seconds=training_seconds, target_tokens=250_000, shared_by=shared_by
+            ),
+            Phase(name="decoding", kind="evaluation", seconds=5.0),
+        ),
+        "artifacts": {"model": "0123abcd", "teacher": "a1"},
+        "environment": Environment(
+            bench="0.1.0",
+            python="3.11.9",
+            torch="2.13.0",
+            sacrebleu="2.5.1",
+            sentencepiece="0.2.0",
+            platform="Linux-6.1-x86_64",
+            cpu="Example CPU at 2 GHz",
+            cores=2,
+            threads=1,
+            device="cpu",
+            precision="fp32",
+            git_commit="c0ffee" * 6 + "c0de",
+        ),
+        "created": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "command": f"python -m bench run --methods {method} --dataset {dataset} --preset quick",
+    }
+    return Record(**(values | fields))
+
+
+def make_failed(method: str = "word_level", seed: int = 1, reason: str = "out of memory", **fields: Any) -> Record:
+    """A failed record."""
+    empty = {"model": None, "parameters": None, "training": None, "scores": {}, "phases": ()}
+    failed = {"status": "failed", "reason": reason, "error_log": f"Traceback\n{reason}"}
+    return make_record(method, seed, **(empty | failed | fields))
+
+
+def store(folder: Path, *records: Record, hypotheses: Mapping[str, list[str]] | None = None) -> Path:
+    """Write records and their made-up hypotheses below ``folder``, one folder per data set."""
+    for record in records:
+        lines = hypotheses if hypotheses is not None else make_hypotheses(record.seed)
+        write_record(folder / record.dataset, record, {name: lines[name] for name in record.scores})
+    return folder
+
+
+def seeds(method: str, values: list[float], **fields: Any) -> list[Record]:
+    """Finished records of one row with these BLEU scores, for seeds 1, 2, ..."""
+    return [make_record(method, seed, bleu, **fields) for seed, bleu in enumerate(values, start=1)]
+
+
+def plain(values: tuple[float, ...] = (10.0, 11.0, 12.0), **fields: Any) -> list[Record]:
+    """Finished records of the plain student."""
+    return seeds("baseline", list(values), role="baseline", **fields)

@@ -1,0 +1,192 @@
+"""The ranking and its figures by hand-computed cases."""
+
+import pytest
+from factories import make_failed, make_record, plain, seeds
+
+from bench.config import Depth
+from bench.results import Phase
+from bench.ruleset import RULES, Ruleset
+from leaderboard.plots import dot_plot
+from leaderboard.ranking import Difference, aggregate
+from leaderboard.site import duration, signed, size, spread, verdict
+
+
+def test_means_deviations_and_paired_differences():
+    # Means 12 and 11. Differences 2, -1, 2: mean 1, standard deviation sqrt((1 + 4 + 1) / 2), two of three above.
+    (table,) = aggregate(plain() + seeds("word_level", [12.0, 10.0, 14.0]))
+    method, baseline = table.placed
+    assert (method.sample.method.name, baseline.sample.method.name) == ("word_level", "baseline")
+    assert method.bleu.mean == pytest.approx(12.0)
+    assert method.bleu.deviation == pytest.approx(2.0)
+    assert baseline.bleu.mean == pytest.approx(11.0)
+    assert baseline.bleu.deviation == pytest.approx(1.0)
+    assert method.difference.mean == pytest.approx(1.0)
+    assert method.difference.deviation == pytest.approx(3**0.5)
+    assert (method.difference.paired, method.difference.above, method.difference.below) == (3, 2, 1)
+    assert baseline.difference is None
+    assert table.baseline is baseline
+
+
+def test_differences_without_common_seeds_are_of_means():
+    others = [make_record("word_level", seed, bleu) for seed, bleu in ((1, 12.0), (2, 12.0), (9, 18.0))]
+    (table,) = aggregate(plain() + others)
+    assert table.placed[0].difference == Difference(pytest.approx(3.0), None, 0, 0, 0)
+
+
+def test_seeds_are_paired_by_number_not_by_order():
+    records = [*plain((10.0, 20.0, 30.0)), *seeds("word_level", [11.0, 21.0, 31.0])]
+    (table,) = aggregate(reversed(records))
+    assert table.placed[0].difference.mean == pytest.approx(1.0)
+    assert table.placed[0].difference.deviation == pytest.approx(0.0)
+
+
+def test_rows_are_ordered_by_mean_bleu_whatever_their_role():
+    records = [
+        *seeds("teacher", [20.0] * 3, role="teacher", depth=Depth(4, 4)),
+        *plain(),
+        *seeds("low", [9.0] * 3),
+        *seeds("high", [30.0] * 3),
+    ]
+    (table,) = aggregate(records)
+    assert [row.sample.method.name for row in table.placed] == ["high", "teacher", "baseline", "low"]
+
+
+def test_costs_by_hand():
+    # Shares: tokenizer 2/10, teacher 120/6, training 60/3 and 90/3, decoding 5.
+    runs = [make_record(seed=seed, training_seconds=time, shared_by=3) for seed, time in ((1, 60.0), (2, 90.0))]
+    (table,) = aggregate(runs)
+    (row,) = table.rows
+    assert row.training_seconds.mean == pytest.approx(25.0)
+    assert row.total_seconds.mean == pytest.approx(25.0 + 0.2 + 20.0 + 5.0)
+    assert row.training_shared_by == 3
+
+
+def test_training_time_adds_up_all_training_phases():
+    phases = (
+        Phase(name="stage 1", kind="training", seconds=10.0),
+        Phase(name="stage 2", kind="training", seconds=5.0),
+        Phase(name="corpus", kind="distillation", seconds=7.0, shared_by=2),
+    )
+    ((row,),) = [table.rows for table in aggregate([make_record(phases=phases)])]
+    assert row.training_seconds.mean == pytest.approx(15.0)
+    assert row.total_seconds.mean == pytest.approx(18.5)
+
+
+@pytest.mark.parametrize(
+    ("records", "reasons"),
+    [
+        (seeds("m", [1.0, 2.0]), ("2 of 3 seeds finished",)),
+        (seeds("m", [1.0, 2.0, 3.0], recipe={"seeds": 5}), ("3 of 5 seeds finished",)),
+        (seeds("m", [1.0, 2.0, 3.0], recipe={"seeds": 1}), ()),
+        (seeds("m", [1.0], recipe={"seeds": 1}), ("1 of 3 seeds finished",)),
+        ([*seeds("m", [1.0, 2.0, 3.0]), make_failed("m", 4, "lost")], ("seed 4 failed: lost",)),
+        ([make_failed("m", 1, "lost")], ("seed 1 failed: lost", "0 of 3 seeds finished")),
+    ],
+)
+def test_incomplete_rows_are_never_placed(records, reasons):
+    (table,) = aggregate(plain() + records)
+    (row,) = [row for row in table.rows if row.sample.method.name == "m"]
+    assert row.unplaced == reasons
+    assert (row in table.placed) == (not reasons)
+    assert (row in table.unplaced) == bool(reasons)
+
+
+def test_seeds_that_were_run_differently_are_never_placed():
+    odd = make_record("m", 3)
+    odd = odd.model_copy(update={"method": odd.method.model_copy(update={"settings": {"alpha": 0.9}})})
+    (table,) = aggregate([*seeds("m", [1.0, 2.0]), odd])
+    assert "not run alike" in table.unplaced[0].unplaced[0]
+
+
+def test_the_ranking_obeys_the_ruleset_it_is_given():
+    one = seeds("m", [1.0], recipe={"seeds": 1})
+    assert len(aggregate(one, Ruleset(seeds=1))[0].placed) == 1
+    assert len(aggregate(one, Ruleset(seeds=2))[0].unplaced) == 1
+
+
+def test_each_data_set_and_recipe_has_its_own_table_and_baseline():
+    changed = {"train_pairs": 500}
+    records = [
+        *plain((10.0, 10.0, 10.0)),
+        *seeds("m", [11.0] * 3),
+        *plain((20.0, 20.0, 20.0), digest="11111111", recipe=changed),
+        *seeds("m", [25.0] * 3, digest="11111111", recipe=changed),
+        *seeds("m", [40.0] * 3, dataset="another"),
+    ]
+    tables = aggregate(records)
+    assert [(each.sample.dataset, each.own, len(each.rows)) for each in tables] == [
+        ("another", (), 1),
+        ("synthetic", ("train_pairs = 0",), 2),
+        ("synthetic", ("train_pairs = 500",), 2),
+    ]
+    assert [each.placed[0].difference and each.placed[0].difference.mean for each in tables] == [None, 1.0, 5.0]
+
+
+def test_the_number_of_seeds_asked_for_makes_no_table_of_its_own():
+    assert len(aggregate(plain() + seeds("m", [1.0], recipe={"seeds": 1}))) == 1
+
+
+def test_rows_of_one_method_name_the_settings_that_set_them_apart():
+    records = plain() + seeds("m", [1.0] * 3)
+    for record in seeds("m", [2.0] * 3, digest="22222222"):
+        method = record.method.model_copy(update={"settings": {"alpha": 0.9, "divergence": "forward_kl"}})
+        records.append(record.model_copy(update={"method": method}))
+    (table,) = aggregate(records)
+    assert [row.own for row in table.placed] == [(), ("alpha = 0.9",), ("alpha = 0.5",)]
+
+
+def test_the_rules_text_states_what_is_enforced():
+    assert any("at least 7" in sentence for sentence in Ruleset(seeds=7).text())
+    assert any("dev" in sentence for sentence in RULES.text())
+    assert RULES.seeds == 3
+    assert RULES.required_seeds(1) == 3
+    assert RULES.required_seeds(5) == 5
+
+
+def test_plot_positions():
+    (table,) = aggregate(plain((10.0, 12.0, 14.0)) + seeds("m", [20.0, 20.0, 20.0]))
+    plot = dot_plot(table.rows, table.baseline.bleu.mean)
+    top, bottom = plot.strips
+    assert top.mean == top.low == top.high == pytest.approx(94.64, abs=0.01)  # 20 at 0.06 of the span below the end
+    assert bottom.seeds[0] == pytest.approx(5.36, abs=0.01)
+    assert bottom.mean == plot.reference
+    assert bottom.low < bottom.mean < bottom.high
+    assert plot.ticks == ((5.36, "10"), (50.0, "15"), (94.64, "20"))
+
+
+def test_plot_of_equal_scores_and_of_too_few():
+    (table,) = aggregate(plain((10.0,) * 3) + seeds("m", [10.0] * 3))
+    assert {strip.mean for strip in dot_plot(table.rows, 10.0).strips} == {50.0}
+    assert dot_plot(table.rows[:1], 10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3599.7, "1 h 00 min"),
+        (125, "2 min 05 s"),
+        (7620, "2 h 07 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(812, "812"), (213_504, "214 k"), (999_600, "1.0 M"), (61_400_000, "61.4 M")]
+)
+def test_sizes(count, text):
+    assert size(count) == text
+
+
+def test_numbers_with_spread():
+    (table,) = aggregate(plain() + seeds("m", [9.0, 10.0, 11.0]))
+    _, row = table.placed
+    assert spread(row.bleu) == "10.00 ± 1.00"
+    assert signed(row.difference) == "\u22121.00 ± 0.00"
+    assert verdict(row.difference) == "below"
+    assert verdict(Difference(0.004, None, 1, 1, 0)) == "level"
+    assert verdict(Difference(0.005001, None, 1, 1, 0)) == "above"

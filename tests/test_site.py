@@ -1,0 +1,298 @@
+"""The page, tested as a careful and as a hostile reader would."""
+
+import base64
+import hashlib
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from factories import make_failed, make_record, plain, seeds, store
+
+from bench.config import Depth
+from bench.errors import UsageError
+from bench.results import MethodRecord, PaperRecord, Record, read_records
+from bench.ruleset import RULES
+from leaderboard.site import SHOWN_SENTENCES, build, web_address
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and its visible text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.elements, self.text = path, [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.elements and self.elements[-1][0] not in ("style", "script"):
+            self.text += data
+
+    def values(self, attribute):
+        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
+
+    @property
+    def shape(self):
+        return [(tag, tuple(attributes)) for tag, attributes in self.elements]
+
+
+def site(folder: Path, records: list[Record], **arguments) -> dict[str, Page]:
+    store(folder / "records", *records)
+    stored, problems = read_records([folder / "records"])
+    index = build(stored, folder / "site", notes=arguments.get("notes", problems))
+    return {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    records = [
+        *seeds("teacher", [24.0, 25.0, 26.0], role="teacher", depth=Depth(4, 4)),
+        *plain(),
+        *seeds("word_level", [12.0, 13.0, 14.0]),
+        *seeds("a2d", [9.0, 10.5, 10.0]),
+        *seeds("aio_kd", [12.0, 13.0, 14.0], depth=Depth(3, 3), shared_by=3),
+        *seeds("tie_kd", [40.0]),
+        make_failed("sequence_level", 1, "out of memory"),
+        *plain((30.0,), dataset="multi30k-en-de"),
+    ]
+    return site(tmp_path_factory.mktemp("site"), records, notes=["one file was damaged"])
+
+
+def test_the_page_tells_what_the_ranking_found(pages):
+    text = pages["index.html"].text
+    text = text[text.index("synthetic, preset quick") :]
+    assert text.index("Teacher") < text.index("Word level") < text.index("A2d") < text.index("Not placed")
+    assert "13.00 ± 1.00" in text
+    assert "+2.00 ± 0.00" in text
+    assert "\u22121.17 ± 0.76" in text
+    assert "▲ above in 3 of 3 seeds" in text
+    assert "▼ below in 3 of 3 seeds" in text
+    assert "1 of 3 seeds finished" in text
+    assert "seed 1 failed: out of memory" in text
+    assert "no significance test has been applied" in text
+    assert "one file was damaged" in text
+    for sentence in RULES.text():
+        assert sentence.replace("'", "\u2019") in text
+
+
+def test_a_row_page_holds_what_is_needed_to_check_and_repeat(pages):
+    record = make_record("aio_kd", 1, 12.0, depth=Depth(3, 3), shared_by=3)
+    text = pages[f"rows/synthetic/{record.row}.html"].text
+    for part in (
+        record.row, record.command, record.method.source_sha256, record.environment.cpu, record.environment.git_commit,
+        "divergence", "training.batch_tokens", "teacher training", "0123abcd", "250,000", "187,904",
+        record.scores["test"].bleu_signature, record.scores["test"].chrf_signature, "one run for 3 rows",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_a_failed_rows_page_shows_its_log(pages):
+    page = pages[f"rows/synthetic/{make_failed('sequence_level').row}.html"]
+    assert "Traceback\nout of memory" in page.text
+
+
+def test_hypotheses_are_numbered_and_by_seed(pages):
+    page = pages[f"hypotheses/synthetic/{make_record('a2d').row}.test.html"]
+    order = [line for number in range(3) for line in (f"Satz {number} von test, Lauf {seed}." for seed in (1, 2, 3))]
+    assert [page.text.index(line) for line in order] == sorted(page.text.index(line) for line in order)
+
+
+def test_long_outputs_are_cut_on_the_page_and_whole_in_the_file(tmp_path):
+    lines = {"test": [f"line {number}!" for number in range(SHOWN_SENTENCES + 1)]}
+    record = make_record(hypotheses=lines)
+    store(tmp_path / "records", record, hypotheses=lines)
+    build(read_records([tmp_path / "records"]).records, tmp_path / "site")
+    page = Page(tmp_path / "site" / "hypotheses" / "synthetic" / f"{record.row}.test.html")
+    assert f"line {SHOWN_SENTENCES - 1}!" in page.text
+    assert f"line {SHOWN_SENTENCES}!" not in page.text
+    assert f"first {SHOWN_SENTENCES} of {SHOWN_SENTENCES + 1}" in page.text
+    copied = (page.path.parent / record.scores["test"].hypotheses.file).read_bytes()
+    assert hashlib.sha256(copied).hexdigest() == record.scores["test"].hypotheses.sha256
+
+
+def test_every_link_leads_to_a_file_or_to_a_paper(pages):
+    links = 0
+    for page in pages.values():
+        anchors = set(page.values("id"))
+        for tag, attributes in page.elements:
+            if "href" not in attributes:
+                continue
+            target = urlsplit(attributes["href"])
+            if target.scheme in ("http", "https"):
+                assert tag == "a"
+                assert target.netloc == "example.org"
+            elif target.scheme == "data":
+                assert (tag, attributes["href"]) == ("link", "data:,")
+            elif target.path:
+                assert (page.path.parent / unquote(target.path)).is_file(), attributes["href"]
+                links += 1
+            else:
+                assert target.fragment in anchors
+    assert links > 50
+
+
+def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(pages):
+    for page in pages.values():
+        tags = [tag for tag, _ in page.elements]
+        assert not {"img", "iframe", "object", "embed", "form", "base", "audio", "video", "source"} & set(tags)
+        assert tags.count("script") == 1
+        assert not page.values("src")
+        assert not page.values("style")
+        assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+        (policy,) = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+        html = page.path.read_text(encoding="utf-8")
+        script = html[html.index("<script>") + 8 : html.index("</script>")]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy.startswith("default-src 'none'")
+        assert f"script-src 'sha256-{digest}'" in policy
+        style = html[html.index("<style>") : html.index("</style>")]
+        assert "url(" not in style
+        assert "@import" not in style
+
+
+HOSTILE = {
+    "markup": "</td></table></main><h1>owned</h1><img src=x onerror=alert(1)>",
+    "script": "</script></style></pre><script>alert(1)</script><!--",
+    "quotes": '" onmouseover="alert(1)" x=\'y\' `z` {{ 7 * 7 }} {% raw %} &amp; &#60;b&#62;',
+    "long": "x" * 5_000,
+    "right to left": "\u202e\u2067\u05d0\u05d1\u05d2 \u0627\u0628 txt",
+    "control": "a\x00b\x07c\x1b[31m\x7f\x85\ufffe",
+}
+UNPRINTABLE = "\u202e\u2067\x00\x07\x1b\x7f\x85\ufffe"
+
+
+def hostile_records(text: str) -> list[Record]:
+    """Records whose every free string is ``text``, finished and failed."""
+
+    records = []
+    for record in [*plain(), *seeds("m", [12.0, 13.0, 14.0]), make_failed("n")]:
+        fixed = record.model_dump()
+        fixed |= {"command": text, "artifacts": {text: text}, "recipe": {text: text, "nested": {text: [text]}}}
+        fixed["environment"] = {
+            key: text if isinstance(value, str) else value for key, value in fixed["environment"].items()
+        }
+        fixed["delivery"]["name"] = text
+        fixed["method"] = MethodRecord(
+            name=record.method.name,
+            title=text,
+            summary=text,
+            paper=PaperRecord(citation=text, year=2020, link=text),
+            settings={text: text, "list": [text, {text: text}]},
+            source_sha256="0" * 64,
+        ).model_dump()
+        fixed["phases"] = [
+            {"name": text, "kind": "training", "seconds": 1.0, "artifact": text},
+            {"name": text, "kind": "teacher", "seconds": 1.0, "shared_by": 2},
+        ]
+        for score in fixed["scores"].values():
+            score |= {"bleu_signature": text, "chrf_signature": text, "sentences": 2}
+            score["hypotheses"]["sha256"] = hashlib.sha256(f"{text}\n{text}\n".encode()).hexdigest()
+        if record.status == "failed":
+            fixed |= {"reason": text, "error_log": text}
+        else:
+            fixed["training"]["stages"] = [{"name": text, text: text}] * 2
+        records.append(Record.model_validate(fixed))
+    return records
+
+
+def hostile_site(folder: Path, text: str) -> dict[str, Page]:
+    for record in hostile_records(text):
+        store(folder / "records", record, hypotheses={"test": [text, text], "dev": [text, text]})
+    index = build(read_records([folder / "records"]).records, folder / "site", notes=[text])
+    return {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_strings_stay_text(tmp_path, kind):
+    harmless, hostile = hostile_site(tmp_path / "a", "harmless"), hostile_site(tmp_path / "b", HOSTILE[kind])
+    assert hostile.keys() == harmless.keys()
+    assert len(hostile) == 1 + 3 + 2 * 2
+    for name, page in hostile.items():
+        assert page.shape == harmless[name].shape, name
+        assert HOSTILE[kind].translate(dict.fromkeys(map(ord, UNPRINTABLE), "\ufffd")) in page.text
+        assert not set(page.path.read_text(encoding="utf-8")) & set(UNPRINTABLE)
+
+
+def test_a_note_with_half_a_character_breaks_nothing(tmp_path):
+    pages = site(tmp_path, [make_record()], notes=["\ud83d<b>"])
+    assert "\ufffd<b>" in pages["index.html"].text
+
+
+def test_a_changed_file_of_hypotheses_is_told_and_not_published(tmp_path):
+    record = make_record()
+    store(tmp_path / "records", record)
+    file = record.scores["test"].hypotheses.file
+    (tmp_path / "records" / "synthetic" / file).write_text("better\n" * 3)
+    index = build(read_records([tmp_path / "records"]).records, tmp_path / "site")
+    assert f"{file} were changed" in Page(index).text
+    assert "missing or changed" in Page(index.parent / "rows" / "synthetic" / f"{record.row}.html").text
+    assert not (index.parent / "hypotheses" / "synthetic" / file).exists()
+
+
+def test_published_records_are_the_records(tmp_path):
+    record = make_record()
+    site(tmp_path, [record])
+    copied = (tmp_path / "site" / "records" / "synthetic" / record.file).read_text(encoding="utf-8")
+    assert Record.model_validate(json.loads(copied)) == record
+    assert [each.record for each in read_records([tmp_path / "site" / "records"]).records] == [record]
+
+
+def test_a_new_site_replaces_the_old_one_and_nothing_else(tmp_path):
+    site(tmp_path, [make_record("old")])
+    (tmp_path / "records" / "synthetic" / make_record("old").file).unlink()
+    pages = site(tmp_path, [make_record("new")])
+    assert not [name for name in pages if "old" in name]
+    assert "New" in pages["index.html"].text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records", "site"]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
+        build([], tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(UsageError, match="is a file"):
+        build([], tmp_path / "thesis.tex")
+
+
+def test_a_failed_build_leaves_the_old_site(tmp_path, monkeypatch):
+    site(tmp_path, [make_record("old")])
+    before = (tmp_path / "site" / "index.html").read_bytes()
+    monkeypatch.setattr("leaderboard.site.row_page", lambda row: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(read_records([tmp_path / "records"]).records, tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records", "site"]
+
+
+def test_a_site_without_records_says_so(tmp_path):
+    assert "no records yet" in Page(build([], tmp_path / "site")).text
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path):
+    records = [*plain(), *seeds("m", [12.0, 13.0, 14.0])]
+    site(tmp_path, records)
+    first = {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.*") if path.is_file()}
+    site(tmp_path, list(reversed(records)))
+    assert first == {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "//evil.org",
+        "https://",
+        "http://[",
+        " https://a.org",
+        "https://a b",
+        "",
+    ],
+)
+def test_only_web_addresses_become_links(link):
+    assert web_address(link) is None
