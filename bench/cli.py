@@ -1,0 +1,304 @@
+"""The command line. Each command is one function; what takes long to import is imported inside."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import __version__
+from bench.errors import UsageError, unknown_name
+
+FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: all well; 1: some rows failed; 2: wrong usage; 130: interrupted."""
+    try:
+        status = group.main(prog_name="python -m bench", standalone_mode=False)
+    except UsageError as error:
+        _leave(str(error), WRONG_USAGE)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted; what is finished is kept. The same command goes on from here.", INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _leave(f"no space left on the device that holds {error.filename or 'the run folder'}.", WRONG_USAGE)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(message: str, code: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+class _Lazy(click.Group):
+    """Lists commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="bench")
+def group() -> None:
+    """Compare knowledge-distillation methods for neural machine translation, side by side and fairly."""
+
+
+runs_option = click.option(
+    "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+    help="Folder of artifacts, records and the page.",
+)  # fmt: skip
+methods_dir_option = click.option(
+    "--methods-dir", type=click.Path(path_type=Path, file_okay=False, exists=True), help="A folder with more methods."
+)
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of downloaded corpora; default: $BENCH_DATA, else the user's cache.",
+)  # fmt: skip
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what to run, shared by ``run`` and ``plan``."""
+    options = [
+        click.option("--methods", default="all", show_default=True, help="all, or names with commas between."),
+        click.option("--dataset", default="synthetic", show_default=True, help="A name, or the prefix of your own files."),
+        click.option("--langs", help="Source and target of your own files, as in de,en."),
+        click.option("--preset", default="quick", show_default=True, help="Sizes, recipe and budget."),
+        click.option("--seeds", type=click.IntRange(1), help="Final runs of each method; default: the preset's."),
+        click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A method's or preset's value."),
+        click.option("--workers", type=click.IntRange(1), help="Tasks at a time; default: one for each core or GPU."),
+        device_option,
+        runs_option,
+        data_dir_option,
+        methods_dir_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@group.command()
+@request_options
+def run(**options: Any) -> int:
+    """Train the teacher and every student, score them, write the records and the page."""
+    from rich.console import Console
+
+    from bench.run import run as carry_out
+
+    outcome = carry_out(_request(**options), Console(soft_wrap=True))
+    if not outcome.trained:
+        click.echo("nothing to do: every row is there already.")
+    for name, reason in outcome.failures.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    click.echo(f"{outcome.rows - len(outcome.failures)} of {outcome.rows} rows finished; page: {outcome.page}")
+    return FAILED_ROWS if outcome.failures else 0
+
+
+@group.command()
+@request_options
+@json_option
+def plan(as_json: bool, **options: Any) -> None:
+    """Show what a run would do, and what is there already."""
+    from bench.run import prepare
+
+    prepared = prepare(_request(**options))
+    missing = {task.key for task in prepared.missing}
+    tasks = [
+        {"kind": task.kind, "label": task.label, "key": task.key, "present": bool(prepared.store.find(task.kind, task.key))}
+        for task in prepared.plan.tasks
+    ]
+    if as_json:
+        click.echo(json.dumps({"rows": sorted({row.id for row in prepared.plan.rows}), "tasks": tasks}, indent=1))
+        return
+    for task in tasks:
+        state = "present" if task["present"] else "to do" if task["key"] in missing else "not needed"
+        click.echo(f"{state:10}  {task['kind']:9}  {task['key'][:12]}  {task['label']}")
+    rows = len({row.id for row in prepared.plan.rows})
+    click.echo(f"{rows} rows, {len(prepared.plan.rows)} with seeds; {len(missing)} of {len(tasks)} tasks to do, "
+               f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
+
+
+@group.command("list")
+@click.argument("what", type=click.Choice(["methods", "datasets", "presets", "runs"]))
+@methods_dir_option
+@runs_option
+@json_option
+def list_(what: str, methods_dir: Path | None, runs: Path, as_json: bool) -> None:
+    """List methods, data sets, presets or finished rows."""
+    from bench import listing
+
+    entries = {
+        "methods": lambda: listing.methods(methods_dir),
+        "datasets": listing.datasets,
+        "presets": listing.presets,
+        "runs": lambda: listing.runs(runs),
+    }[what]()
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=1, default=str, ensure_ascii=False))
+        return
+    width = max((len(entry.name) for entry in entries), default=0)
+    for entry in entries:
+        click.echo(f"{entry.name:{width}}  {entry.description}")
+
+
+@group.command()
+@click.argument("method")
+@methods_dir_option
+def check(method: str, methods_dir: Path | None) -> int:
+    """Run the conformance suite on METHOD, a name or the path of a file."""
+    import torch
+
+    from bench.contract import check_method
+    from bench.registry import load_methods
+
+    torch.set_num_threads(1)  # the suite's models are too small to share
+    path = Path(method)
+    if method.endswith(".py"):
+        if not path.is_file():
+            raise UsageError(f"there is no file {method}.")
+        methods_dir, method = path.parent, path.stem
+    failed = 0
+    for result in check_method(load_methods(methods_dir).get(method)):
+        state = "skipped" if result.skipped else "passed" if result.passed else "FAILED"
+        failed += state == "FAILED"
+        click.echo(f"{state:8} {result.name}" + (f": {result.detail}" if result.detail else ""))
+    click.echo(f"{method}: {'all checks passed' if not failed else f'{failed} checks failed'}.")
+    return FAILED_ROWS if failed else 0
+
+
+@group.command("new-method")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("."), show_default=True,
+              help="The checkout to write into: methods/NAME.py and tests/test_NAME.py.")  # fmt: skip
+def new_method_(name: str, folder: Path) -> None:
+    """Write a new method's file and its test, ready to fill in."""
+    from bench.scaffold import new_method
+
+    for path in new_method(name, folder):
+        click.echo(f"wrote {path}")
+    click.echo(f"next: python -m bench check {folder / 'methods' / name}.py")
+
+
+@group.command()
+@click.argument("action", type=click.Choice(["fetch", "verify", "info"]))
+@click.argument("name")
+@data_dir_option
+def data(action: str, name: str, data_dir: Path | None) -> int:
+    """Fetch a data set, verify its files, or tell what is known of it."""
+    from bench.data import fetch
+    from bench.data.datasets import DATASETS, describe
+
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    dataset = DATASETS[name]
+    if action == "info":
+        click.echo(describe(dataset))
+        return 0
+    if action == "fetch":
+        fetch.fetch(dataset, data_dir, click.echo)
+    bad = 0
+    for file, state in fetch.verify(dataset, data_dir):
+        bad += state in (fetch.State.DAMAGED, fetch.State.MISSING)
+        click.echo(f"{file.name}: {state}")
+    return FAILED_ROWS if bad else 0
+
+
+@group.command()
+@click.argument("row")
+@runs_option
+@device_option
+def translate(row: str, runs: Path, device: str) -> None:
+    """Translate standard input to standard output with the student of ROW ([DATASET/]ROW[@SEED])."""
+    from bench.deliver import load_delivered
+    from bench.environment import resolve_device
+
+    delivered, place = load_delivered(runs, row), resolve_device(device)
+    for line in delivered.translate((line.rstrip("\n") for line in sys.stdin), place):
+        click.echo(line)
+
+
+@group.command()
+@click.argument("row")
+@click.option("--format", "form", type=click.Choice(["safetensors", "ctranslate2"]), default="safetensors", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@runs_option
+def export(row: str, form: str, out: Path, runs: Path) -> None:
+    """Write the student of ROW ([DATASET/]ROW[@SEED]) for use elsewhere."""
+    from bench.deliver import load_delivered
+
+    delivered = load_delivered(runs, row)
+    delivered.export(form, out)
+    click.echo(f"wrote {delivered.record.row}, seed {delivered.record.seed}, as {form} to {out}")
+
+
+@group.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
+              help="Folder of records; may be given several times. Default: leaderboard/results.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True)
+def publish(results: tuple[Path, ...], out: Path) -> None:
+    """Build the static leaderboard from records."""
+    from bench.results import read_records
+    from leaderboard.site import build
+
+    reading = read_records(results or (Path("leaderboard/results"),))
+    for problem in reading.problems:
+        click.echo(f"left out: {problem}", err=True)
+    click.echo(f"{len(reading.records)} records; page: {build(reading.records, out, notes=list(reading.problems))}")
+
+
+@group.command()
+@runs_option
+def doctor(runs: Path) -> None:
+    """Show devices, meters, caches and optional parts: what is missing, and how to add it."""
+    from bench import listing
+
+    entries = listing.doctor(runs)
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        click.echo(f"{entry.name:{width}}  {entry.description}")
+
+
+def _request(methods: str, langs: str | None, settings: tuple[str, ...], **rest: Any) -> Any:
+    from bench.run import Request
+
+    names = tuple(name.strip() for name in methods.split(",") if name.strip())
+    if not names:
+        raise UsageError("--methods names no method; give all, or names with commas between.")
+    return Request(methods=names, languages=_languages(langs), settings=_settings(settings), **rest)
+
+
+def _languages(given: str | None) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    source, _, target = given.partition(",")
+    if not source or not target or "," in target:
+        raise UsageError(f"--langs takes source and target with a comma between, as in de,en; got {given!r}.")
+    return source, target
+
+
+def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME.KEY=VALUE`` as a mapping; a value that is JSON is read as JSON, any other is a string."""
+    settings: dict[str, Any] = {}
+    for item in given:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set takes NAME.KEY=VALUE, got {item!r}.")
+        try:
+            settings[key] = json.loads(text)
+        except ValueError:
+            settings[key] = text
+    return settings

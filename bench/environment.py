@@ -1,0 +1,79 @@
+"""The machine and the versions behind a number."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import __version__
+from bench.errors import UsageError
+
+
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """What a record says of where it was made, as plain JSON."""
+    return {
+        "bench": __version__,
+        "python": platform.python_version(),
+        **{package: installed(package) or "missing" for package in ("torch", "sacrebleu", "sentencepiece")},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "precision": precision,
+        "git_commit": git_commit(),
+    }
+
+
+def resolve_device(wanted: str) -> str:
+    """``auto`` as the device it stands for; any other name checked.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    count = torch.cuda.device_count()
+    if wanted == "auto":
+        return "cuda:0" if count else "cpu"
+    legal = ["cpu", *(f"cuda:{i}" for i in range(count))]
+    name = "cuda:0" if wanted == "cuda" else wanted
+    if name not in legal:
+        raise UsageError(f"there is no device {wanted!r} on this machine. There is: {', '.join(legal)}.")
+    return name
+
+
+def installed(package: str) -> str | None:
+    """A package's version, or None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from; None where it is no checkout."""
+    here = Path(__file__).parent
+    try:
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], cwd=here, capture_output=True, text=True)
+    except OSError:
+        return None
+    # An installed package may lie inside somebody else's repository: its commit would say nothing.
+    lines = top.stdout.split()
+    return lines[1] if top.returncode == 0 and Path(lines[0]) == here.parent else None

@@ -1,0 +1,67 @@
+"""What a person sees of a run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bench.sweep.executor import Failure
+
+LINE_SECONDS = 15.0
+
+
+class Display:
+    """A watcher of the executor. On a terminal it draws one bar for the whole run and one for each running task."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        self.console = console
+        self._total, self._count = total, 0
+        self._bars: dict[str, TaskID] = {}
+        self._since: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._whole = self._progress.add_task("all tasks", total=total, note="")
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._progress.stop()
+
+    def started(self, task: Any) -> None:
+        self._since[task.key] = self._told[task.key] = time.monotonic()
+        self._bars[task.key] = self._progress.add_task(f"  {task.label}", total=None, note="")
+
+    def advanced(self, task: Any, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        speed = done / max(now - self._since[task.key], 1e-9)
+        shown = f"{speed:,.0f}/s  {note}"
+        self._progress.update(self._bars[task.key], completed=done, total=total, note=shown)
+        if not self.console.is_terminal and now - self._told[task.key] >= LINE_SECONDS:
+            self._told[task.key] = now
+            left = (total - done) / max(speed, 1e-9)
+            self.console.print(f"    {task.label}: {done / total:.0%}, {shown}, {left:.0f} s left", highlight=False)
+
+    def finished(self, task: Any, failure: Failure | None) -> None:
+        self._count += 1
+        if task.key in self._bars:
+            self._progress.remove_task(self._bars.pop(task.key))
+            seconds = f"{time.monotonic() - self._since[task.key]:.1f} s"
+        else:
+            seconds = "not started"
+        self._progress.update(self._whole, completed=self._count)
+        state = f"failed: {failure.reason}" if failure else "done"
+        line = f"[{self._count}/{self._total}] {task.label}: {state} ({seconds})"
+        self.console.print(line, highlight=False, markup=False, style="red" if failure else None)

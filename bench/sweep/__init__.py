@@ -1,0 +1,1 @@
+"""Carrying out many independent tasks at once."""

@@ -1,0 +1,212 @@
+"""Runs a graph of tasks in processes of their own: one task's failure, or death, is that task's alone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+from bench.errors import UsageError
+
+POLL_SECONDS = 0.5
+
+
+class Node(Protocol):
+    """What the executor needs to know of a task."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def needs(self) -> tuple[Any, ...]: ...
+    @property
+    def work(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task did not finish: one line for the reader, and the log."""
+
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many tasks run at a time, and how many threads each has."""
+
+    workers: int
+    threads: int
+
+
+class Watcher(Protocol):
+    """Is told how the tasks fare."""
+
+    def started(self, task: Any) -> None: ...
+    def advanced(self, task: Any, done: int, total: int, note: str) -> None: ...
+    def finished(self, task: Any, failure: Failure | None) -> None: ...
+
+
+Work = Callable[[Any, Callable[[int, int, str], None]], Any]
+"""Carries out a task; the second argument takes done, total and a note. Must be picklable."""
+
+
+def default_slots(device: str) -> Slots:
+    """One process of one thread for each core, which for small models beats fewer processes of more threads; one
+    process with all threads beside a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Slots(cores, 1) if device == "cpu" else Slots(1, cores)
+
+
+def execute(tasks: Iterable[Node], work: Work, slots: Slots, watcher: Watcher) -> dict[str, Failure]:
+    """Carry out all tasks, each after what it needs; the one with the most work behind it first.
+
+    Returns:
+        The failures by task key. A task whose need failed fails with that reason and is not started.
+
+    Raises:
+        UsageError: a task met wrong input or a full disk: what nobody but the user can mend, so the rest is stopped.
+        KeyboardInterrupt: after the workers have been stopped.
+    """
+    waiting = {task.key: task for task in tasks}
+    urgency = _urgency(waiting)
+    done: set[str] = set()
+    failures: dict[str, Failure] = {}
+    running: dict[Connection, tuple[Node, BaseProcess]] = {}
+    context = _context(slots.threads)
+    try:
+        while waiting or running:
+            _cascade(waiting, failures, watcher)
+            ready = [t for t in waiting.values() if all(n.key in done or n.key not in urgency for n in t.needs)]
+            for task in sorted(ready, key=lambda t: -urgency[t.key])[: slots.workers - len(running)]:
+                del waiting[task.key]
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(task, work, slots.threads, sender), daemon=True)
+                process.start()
+                sender.close()
+                running[receiver] = (task, process)
+                watcher.started(task)
+            for receiver in wait(list(running), timeout=POLL_SECONDS):
+                assert isinstance(receiver, Connection)
+                task, process = running[receiver]
+                outcome = _receive(receiver, process, lambda *news, t=task: watcher.advanced(t, *news))
+                if outcome is None:
+                    continue
+                del running[receiver]
+                receiver.close()
+                process.join()
+                if outcome.get("usage"):
+                    raise UsageError(outcome["usage"])
+                failure = Failure(**outcome["failure"]) if outcome.get("failure") else None
+                if failure:
+                    failures[task.key] = failure
+                else:
+                    done.add(task.key)
+                watcher.finished(task, failure)
+    finally:
+        for _, process in running.values():
+            process.kill()
+            process.join()
+    return failures
+
+
+def _cascade(waiting: dict[str, Node], failures: dict[str, Failure], watcher: Watcher) -> None:
+    """Fail what waits for a failed task."""
+    for task in list(waiting.values()):
+        for need in task.needs:
+            if need.key in failures:
+                failures[task.key] = failures[need.key]
+                del waiting[task.key]
+                watcher.finished(task, failures[task.key])
+                break
+
+
+def _urgency(tasks: Mapping[str, Node]) -> dict[str, float]:
+    """The work on the longest chain from each task to the end of the graph."""
+    behind: dict[str, float] = dict.fromkeys(tasks, 0.0)
+    # Tasks come after what they need, so the reverse order meets every dependent first.
+    for task in reversed(tasks.values()):
+        behind[task.key] += task.work
+        for need in task.needs:
+            if need.key in behind:
+                behind[need.key] = max(behind[need.key], behind[task.key])
+    return behind
+
+
+def _receive(receiver: Connection, process: BaseProcess, advance: Callable[..., None]) -> dict[str, Any] | None:
+    """The next message's outcome; None where it was mere progress."""
+    try:
+        message = receiver.recv()
+    except (EOFError, OSError):
+        process.join()
+        code = process.exitcode or 0
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return {"failure": {"reason": f"the process was {how}{hint}"}}
+    if "progress" in message:
+        advance(*message["progress"])
+        return None
+    return message
+
+
+def _context(threads: int) -> Any:
+    """Processes that start from a server which has loaded the libraries once; threads are set before it does."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.phases"])
+    return context
+
+
+def _child(task: Node, work: Work, threads: int, sender: Connection) -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and stops us
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+
+    def report(done: int, total: int, note: str) -> None:
+        sender.send({"progress": (done, total, note)})
+
+    try:
+        work(task, report)
+        outcome: dict[str, Any] = {}
+    except UsageError as error:
+        outcome = {"usage": str(error)}
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            outcome = {"usage": f"no space left on the device that holds {error.filename or 'the run folder'}."}
+        else:
+            outcome = {"failure": _failure(error)}
+    except Exception as error:
+        outcome = {"failure": _failure(error)}
+    with contextlib.suppress(BrokenPipeError):
+        sender.send(outcome)
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    first = (str(error).splitlines() or [""])[0]
+    name = "out of memory" if _out_of_memory(error) else type(error).__name__
+    return {"reason": f"{name}: {first}" if first else name, "log": "".join(traceback.format_exception(error))}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
+
+
+def _die_with_parent() -> None:
+    """End this process when the driver is gone, however it went, so that no orphan goes on computing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
