@@ -27,7 +27,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -86,7 +86,7 @@ class Choice:
 
 def setting(default: Any, description: str, *, search: Range | Choice | None = None, **rules: Any) -> Any:
     """A hyper-parameter: the paper's value, what it does, where tuning looks, and pydantic's rules (``ge=0``)."""
-    return Field(default, description=description, json_schema_extra={"search": search} if search else None, **rules)  # type: ignore[arg-type]
+    return Field(default, description=description, json_schema_extra={"search": search} if search else None, **rules)  # type: ignore[dict-item]
 
 
 class TrainingText(Frozen):
@@ -117,16 +117,14 @@ class TeacherText(Frozen):
             return TrainingText()
         if self.data == "seqkd":
             return TrainingText(origin="teacher")
-        return TrainingText(
-            origin="teacher", beam=self.interpolation_k, n_best=self.interpolation_k, choose="closest"
-        )
+        return TrainingText(origin="teacher", beam=self.interpolation_k, n_best=self.interpolation_k, choose="closest")
 
 
 class Stage(Frozen):
-    """One training run of a method. Each stage has its own optimiser and schedule, and starts from the last one's best."""
+    """One training run of a method, with its own optimiser and schedule; it starts from the best of the one before."""
 
     name: str = "training"
-    share: float = Field(1.0, gt=0, le=1, description="Part of the token budget; the shares of a method sum to one.")
+    share: float = Field(1.0, gt=0, le=1, description="Part of the token budget; a method's shares sum to one.")
     text: TrainingText = TrainingText()
     learning_rate_scale: float = Field(1.0, gt=0)
 
@@ -175,7 +173,13 @@ class Runner:
         autocast: makes the mixed-precision context of a pass, where there is one.
     """
 
-    def __init__(self, model: Transformer, *, frozen: bool = False, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        frozen: bool = False,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.model = model.eval().requires_grad_(False) if frozen else model
         self.frozen = frozen
         self._autocast = autocast
@@ -241,7 +245,7 @@ class Step:
     """Counts from 1 within the stage."""
     epoch: int = 1
     """Counts from 1 within the stage."""
-    random: random.Random = random.Random(0)
+    random: random.Random = field(default_factory=lambda: random.Random(0))
     """For the method's own draws: seeded by run, stage, update and micro-batch, so that a resumed run repeats them."""
 
     def cross_entropy(self, logits: Tensor) -> Tensor:

@@ -249,7 +249,7 @@ def digest(path: Path, algorithm: str, *, gzipped: bool) -> Checksum:
     """The checksum of a file's bytes, or of what is inside a ``gzipped`` one."""
     try:
         with gzip.open(path) if gzipped else path.open("rb") as stream:
-            return Checksum(algorithm, hashlib.filedigest(stream, algorithm).hexdigest())
+            return Checksum(algorithm, hashlib.file_digest(stream, algorithm).hexdigest())
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return Checksum(algorithm, "none (no whole gzip file)")
 

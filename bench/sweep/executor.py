@@ -133,7 +133,7 @@ def _urgency(tasks: Mapping[str, Node]) -> dict[str, float]:
     """The work on the longest chain from each task to the end of the graph."""
     behind: dict[str, float] = dict.fromkeys(tasks, 0.0)
     # Tasks come after what they need, so the reverse order meets every dependent first.
-    for task in reversed(tasks.values()):
+    for task in reversed(list(tasks.values())):
         behind[task.key] += task.work
         for need in task.needs:
             if need.key in behind:
@@ -201,7 +201,9 @@ def _failure(error: Exception) -> dict[str, str]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
+    # PyTorch raises its own class on a GPU, and a plain RuntimeError with this text on the CPU.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _die_with_parent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def network_tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in _unshared(network).items()}
 
 
-def mean_tensors(checkpoints: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def mean_tensors(checkpoints: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The element-wise mean of checkpoints of one shape (checkpoint averaging), accumulated in float64."""
     first = checkpoints[0]
     return {

@@ -127,6 +127,7 @@ class Trainer:
         self.precision = chosen_precision(config, device)
         autocast = self._autocast()
         self.network = nn.ModuleDict({"model": network.to(device)})
+        self.modules = modules
         if modules is not None:
             self.network["method"] = modules.to(device)
         self.student = Runner(network, autocast=autocast)
@@ -229,7 +230,7 @@ class Trainer:
                 student=self.student,
                 teacher=self.teacher,
                 label_smoothing=config.label_smoothing,
-                modules=self.network["method"] if "method" in self.network else None,
+                modules=self.modules,
                 stage=index,
                 update=now.update,
                 epoch=now.epoch,

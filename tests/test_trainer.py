@@ -1,0 +1,337 @@
+"""The training loop: what it optimises, what it delivers, and that a stopped training goes on exactly."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from bench.config import ModelConfig, TrainConfig
+from bench.data.batches import EncodedCorpus
+from bench.measure.cost import Ledger
+from bench.method import Method, Stage, TeacherUse, Term
+from bench.nmt.model import Transformer
+from bench.registry import load_methods
+from bench.toy import STUDENT, TEACHER, VOCABULARY, toy_pairs, toy_teacher
+from bench.train import checkpoint, trainer
+from bench.train.optim import adam, learning_rate
+from bench.train.trainer import Trainer, TrainingError, derived_seed, new_network
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(
+    target_tokens=3000, batch_tokens=64, learning_rate=5e-3, warmup_updates=10, clip_norm=1.0, evaluations=5
+)
+METHODS = load_methods().found
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Training and dev text of the toy language."""
+    made = []
+    for name, count, seed in (("train", 200, 1), ("dev", 40, 2)):
+        folder = tmp_path_factory.mktemp(name)
+        EncodedCorpus.write(folder, zip(*toy_pairs(count, seed)), VOCABULARY)
+        made.append(EncodedCorpus.open(folder))
+    return made
+
+
+def make(corpora, folder, name="baseline", config=CONFIG, *, method=None, seed=1, dropout=0.1, **more) -> Trainer:
+    method = method or METHODS[name]()
+    shape = method.architecture(STUDENT, TEACHER).model_copy(update={"dropout": dropout})
+    teacher = None
+    if method.teacher is TeacherUse.FROZEN:
+        teacher = Transformer(TEACHER, VOCABULARY)
+        teacher.load_state_dict(toy_teacher().state_dict())
+    torch.manual_seed(5)  # for the modules of the method
+    return Trainer(
+        method,
+        config,
+        new_network(shape, VOCABULARY, seed),
+        teacher=teacher,
+        modules=method.modules(STUDENT, TEACHER),
+        depths=[delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)],
+        texts=[corpora[0]] * len(method.stages()),
+        dev=corpora[1],
+        seed=seed,
+        device=CPU,
+        folder=folder,
+        **more,
+    )
+
+
+def weights(made: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class StoppedError(Exception):
+    """Stands for a kill in the middle of an update."""
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_stopped_training_goes_on_and_ends_bit_identically(corpora, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    config = CONFIG.model_copy(update={"target_tokens": 1200})
+    whole = make(corpora, tmp_path / "whole", name, config)
+    report = whole.train()
+    for stop in (2, report.updates // 2, report.updates):
+        part = make(corpora, tmp_path / "part", name, config)
+        loss, calls = part.method.loss, []
+
+        def stopping(step, loss=loss, calls=calls, stop=stop):
+            calls.append(1)
+            if len(calls) > stop // 2:
+                raise StoppedError
+            return loss(step)
+
+        part.method.loss = stopping
+        with pytest.raises(StoppedError):
+            part.train()
+    resumed = make(corpora, tmp_path / "part", name, config)
+    again = resumed.train()
+    assert same(weights(whole), weights(resumed))
+    assert again.history == report.history
+    assert (again.updates, again.target_tokens, again.stages) == (report.updates, report.target_tokens, report.stages)
+
+
+def test_a_finished_training_is_not_repeated(corpora, tmp_path):
+    first = make(corpora, tmp_path)
+    first.train()
+    second = make(corpora, tmp_path)
+    second.method.loss = None
+    second.train()
+    assert same(weights(first), weights(second))
+
+
+def test_seed_decides_everything(corpora, tmp_path):
+    config = CONFIG.model_copy(update={"target_tokens": 500})
+    runs = [make(corpora, tmp_path / str(i), config=config, seed=seed) for i, seed in enumerate((1, 1, 2))]
+    for run in runs:
+        run.train()
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(runs[2]))
+
+
+def test_budget_counts_target_tokens_and_padding_is_reported(corpora, tmp_path):
+    report = make(corpora, tmp_path).train()
+    assert CONFIG.target_tokens <= report.target_tokens < CONFIG.target_tokens + CONFIG.batch_tokens
+    assert report.epochs == pytest.approx(report.target_tokens / corpora[0].target_tokens)
+    assert 0 < report.padding_share < 0.3
+    assert len(report.history) == CONFIG.evaluations
+    assert [point["tokens"] >= 600 * (i + 1) for i, point in enumerate(report.history)] == [True] * 5
+
+
+def test_training_learns(corpora, tmp_path):
+    config = CONFIG.model_copy(update={"target_tokens": 10_000, "warmup_updates": 100})
+    history = make(corpora, tmp_path, config=config, dropout=0.0).train().history
+    assert history[-1]["dev_loss"] < 0.8 * history[0]["dev_loss"]
+
+
+@pytest.mark.parametrize("select", ["loss", "bleu"])
+def test_the_best_checkpoint_is_delivered(corpora, tmp_path, select):
+    config = CONFIG.model_copy(update={"select": select, "learning_rate": 0.05})
+    scores = iter([10.0, 30.0, 20.0, 30.0, 5.0])
+    made = make(corpora, tmp_path, config=config, dev_bleu=lambda: next(scores))
+    report = made.train()
+    best = report.history[1] if select == "bleu" else min(report.history, key=lambda point: point["dev_loss"])
+    assert report.best_update == best["update"]
+    made.network.eval()
+    assert made.dev_loss() == best["dev_loss"]
+
+
+def test_the_mean_of_the_last_checkpoints_is_delivered(corpora, tmp_path):
+    made = make(corpora, tmp_path, config=CONFIG.model_copy(update={"average": 3}))
+    seen = []
+    evaluate = made.dev_loss
+
+    def spy():
+        seen.append(weights(made))
+        return evaluate()
+
+    made.dev_loss = spy
+    made.train()
+    for name, tensor in weights(made).items():
+        expected = sum(each[name].double() for each in seen[-3:]) / 3
+        torch.testing.assert_close(tensor.double(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_patience_stops_a_training_that_gets_nowhere(corpora, tmp_path):
+    config = CONFIG.model_copy(update={"learning_rate": 1e-30, "patience": 2})
+    report = make(corpora, tmp_path, config=config).train()
+    assert len(report.history) == 3
+    assert report.stages[0]["stopped_early"]
+    assert report.target_tokens < CONFIG.target_tokens
+
+
+def test_accumulated_micro_batches_make_the_same_update_as_one_batch(corpora, tmp_path):
+    tokens = int(corpora[0].lengths.max(axis=1).sum()) * 3
+    # A large epsilon, as Adam would make a full step of the rounding in a gradient that should be zero.
+    single = {"batch_tokens": tokens, "target_tokens": 1, "evaluations": 1, "clip_norm": 0.0, "epsilon": 0.1}
+    one = CONFIG.model_copy(update=single)
+    many = one.model_copy(update={"batch_tokens": 128, "accumulation": 10_000})
+    made = [make(corpora, tmp_path / str(i), config=config, dropout=0.0) for i, config in enumerate((one, many))]
+    reports = [each.train() for each in made]
+    assert [report.updates for report in reports] == [1, 1]
+    assert [report.target_tokens for report in reports] == [corpora[0].target_tokens] * 2
+    for name, tensor in weights(made[0]).items():
+        torch.testing.assert_close(weights(made[1])[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_dev_loss_is_summed_over_the_delivered_depths(corpora, tmp_path):
+    method = METHODS["aio_kd"]()
+    depths = [delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)]
+    made = make(corpora, tmp_path, "aio_kd")
+    made.network.eval()
+    together = made.dev_loss()
+    alone = []
+    for depth in depths:
+        made.depths = [depth]
+        alone.append(made.dev_loss())
+    assert len(alone) == 3
+    assert together == pytest.approx(sum(alone))
+
+
+class Faulty(Method):
+    name = "faulty"
+    title = "A loss that breaks"
+    value = math.nan
+
+    def loss(self, step):
+        good = step.cross_entropy(step.student.forward(step.batch).logits)
+        return {"nll": Term(good), "kd": Term(good * self.value if step.update == 3 else good)}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_names_the_term(corpora, tmp_path, value):
+    method = Faulty()
+    method.value = value
+    with pytest.raises(TrainingError, match="loss is not finite at update 3: kd"):
+        make(corpora, tmp_path, method=method).train()
+
+
+class Vertical(Method):
+    name = "vertical"
+    title = "A finite loss with an infinite gradient"
+
+    def loss(self, step):
+        loss = step.cross_entropy(step.student.forward(step.batch).logits)
+        return {"nll": Term((loss - loss.detach()).abs().sqrt() + 1)}
+
+
+def test_a_gradient_that_is_not_finite_stops(corpora, tmp_path):
+    with pytest.raises(TrainingError, match="gradient is not finite at update 1"):
+        make(corpora, tmp_path, method=Vertical()).train()
+
+
+class TwoStages(METHODS["baseline"]):
+    def stages(self):
+        return (Stage(name="first", share=0.75), Stage(name="second", share=0.25, learning_rate_scale=1e-30))
+
+
+def test_a_stage_starts_from_the_best_of_the_one_before_with_its_own_schedule(corpora, tmp_path):
+    made = make(corpora, tmp_path, method=TwoStages(), config=CONFIG.model_copy(update={"learning_rate": 0.05}))
+    report = made.train()
+    assert [stage["name"] for stage in report.stages] == ["first", "second"]
+    assert report.stages[0]["tokens"] == pytest.approx(0.75 * CONFIG.target_tokens, abs=64)
+    first = [point["dev_loss"] for point in report.history if point["stage"] == 0]
+    second = [point["dev_loss"] for point in report.history if point["stage"] == 1]
+    assert second == [min(first)] * 5
+    assert report.history[5]["update"] < report.history[4]["update"]
+
+
+def test_progress_is_reported_up_to_the_budget(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    told = []
+    make(corpora, tmp_path, "aio_kd", report=lambda *news: told.append(news)).train()
+    done = [news[0] for news in told]
+    assert done == sorted(done)
+    assert done[-1] == CONFIG.target_tokens
+    assert {news[1] for news in told} == {CONFIG.target_tokens}
+
+
+def test_bf16_stays_close_to_fp32(corpora, tmp_path):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        config = CONFIG.model_copy(update={"precision": precision, "target_tokens": 1500})
+        losses.append(make(corpora, tmp_path / precision, "word_level", config).train().history[-1]["dev_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[1] != losses[0]
+
+
+def test_seconds_are_kept_over_a_resume(corpora, tmp_path):
+    report = make(corpora, tmp_path).train()
+    again = make(corpora, tmp_path)
+    resumed = again.train()
+    assert set(report.seconds) == {"training", "dev evaluation", "checkpointing"}
+    assert all(resumed.seconds[name] >= 0.5 * report.seconds[name] for name in report.seconds)
+
+
+def test_a_checkpoint_of_another_network_is_refused(corpora, tmp_path):
+    made = make(corpora, tmp_path)
+    tensors = checkpoint.network_tensors(made.network)
+    tensors.popitem()
+    with pytest.raises(ValueError, match="checkpoint and network differ"):
+        checkpoint.load_network(made.network, tensors)
+
+
+def test_a_half_written_state_is_not_seen(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(network.parameters())
+    checkpoint.save_state(tmp_path, 1, network, optimiser, {"number": 1})
+    (tmp_path / ".state-000000002").mkdir()
+    (tmp_path / ".state-000000002" / "progress.json").write_text("{")
+    state = checkpoint.latest_state(tmp_path)
+    assert checkpoint.read_progress(state) == {"number": 1}
+    checkpoint.save_state(tmp_path, 2, network, optimiser, {"number": 2})
+    assert checkpoint.read_progress(checkpoint.latest_state(tmp_path)) == {"number": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["state-000000002"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "update", "progress", "expected"),
+    [
+        ("inverse_sqrt", 1, 0.0, 0.01),
+        ("inverse_sqrt", 100, 0.1, 1.0),
+        ("inverse_sqrt", 400, 0.5, 0.5),
+        ("linear", 50, 0.05, 0.5),
+        ("linear", 200, 0.25, 0.75),
+        ("linear", 900, 1.0, 0.0),
+    ],
+)
+def test_learning_rate(schedule, update, progress, expected):
+    config = CONFIG.model_copy(update={"schedule": schedule, "learning_rate": 1.0, "warmup_updates": 100})
+    assert learning_rate(config, update, progress) == pytest.approx(expected)
+
+
+def test_weight_decay_is_decoupled():
+    parameter = torch.nn.Parameter(torch.tensor([2.0]))
+    optimiser = adam([parameter], CONFIG.model_copy(update={"weight_decay": 0.1, "learning_rate": 0.5}))
+    parameter.grad = torch.zeros(1)
+    optimiser.step()
+    assert parameter.item() == pytest.approx(2.0 * (1 - 0.5 * 0.1))
+
+
+def test_derived_seeds_differ_by_every_part():
+    seeds = {derived_seed(1, "a", 2), derived_seed(1, "a", 3), derived_seed(2, "a", 2), derived_seed(1, "b", 2)}
+    assert len(seeds) == 4
+    assert derived_seed(1, "a", 2) == derived_seed(1, "a", 2)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_ledger_charges_the_inner_phase_only(monkeypatch):
+    clock = iter([0.0, 1.0, 4.0, 5.0, 5.0])
+    monkeypatch.setattr("bench.measure.cost.time.perf_counter", lambda: next(clock))
+    ledger = Ledger({"outer": 10.0})
+    with ledger.phase("outer"), ledger.phase("inner"):
+        pass
+    assert json.loads(json.dumps(ledger.snapshot())) == {"outer": 12.0, "inner": 3.0}
+
+
+def test_same_seed_gives_the_same_fresh_network():
+    shape = ModelConfig(width=8, ffn=8, heads=2, encoder_layers=1, decoder_layers=1)
+    a, b, c = (new_network(shape, 20, seed).state_dict() for seed in (1, 1, 2))
+    assert same(a, b)
+    assert not same(a, c)
