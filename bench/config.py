@@ -165,9 +165,10 @@ def preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
         *sections, leaf = dotted.split(".")
         target = changed
         for section in sections:
-            target = target.get(section) if isinstance(target.get(section), dict) else {}
+            inner = target.get(section)
+            target = inner if isinstance(inner, dict) else {}
         if leaf not in target or leaf == "name":
-            raise unknown_name("preset setting", dotted, _dotted(changed))
+            raise unknown_name("preset setting", dotted, (key for key in _dotted(changed) if key != "name"))
         target[leaf] = value
     try:
         return Preset.model_validate(changed)

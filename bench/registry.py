@@ -95,10 +95,7 @@ def load_file(path: Path) -> type[Method]:
 
 def source_hash(method: type[Method]) -> str:
     """SHA-256 of the file that defines ``method``: what a cache must know of it."""
-    path = inspect.getsourcefile(method)
-    if path is None:
-        raise UsageError(f"method {method.name!r} has no source file")
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()
 
 
 def _sources(methods_dir: Path | None) -> Iterator[tuple[str, str, Callable[[], type[Method]]]]:

@@ -76,7 +76,7 @@ class Toy:
             method,
             Runner(Transformer(config, VOCABULARY)),
             Runner(copy.deepcopy(toy_teacher()), frozen=True) if frozen else None,
-            method.modules(config, TEACHER),
+            method.modules(STUDENT, TEACHER),
         )
 
     def step(self, batch: Batch, *, seed: int = 0, **where: Any) -> Step:
