@@ -24,12 +24,12 @@ def _share(default: float, description: str) -> float:
 class LanguageSettings(Frozen):
     """How rich and how hard the language pair is. Shares and rates are probabilities."""
 
-    nouns: Positive = Field(default=45, description="Nouns of the lexicon, names apart.")
-    verbs: Positive = 20
-    adjectives: Positive = 14
-    adverbs: Positive = 8
-    times: Positive = Field(default=8, description="Time phrases, a word each.")
-    particles: Positive = Field(default=4, description="Separable particles of verbs.")
+    nouns: Positive = Field(default=30, description="Nouns of the lexicon, names apart.")
+    verbs: Positive = 14
+    adjectives: Positive = 10
+    adverbs: Positive = 6
+    times: Positive = Field(default=6, description="Time phrases, a word each.")
+    particles: Positive = Field(default=3, description="Separable particles of verbs.")
     genders: Positive = Field(default=3, description="Noun classes; more of them: more endings to choose from.")
     zipf: float = Field(default=1.0, ge=0.0, description="Exponent of word frequencies by rank; 0: all words alike.")
     name_share: float = _share(0.15, "Noun phrases that are a name.")
