@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from bench import __version__
-from bench.errors import UsageError, unknown_name
+from bench.errors import UsageError, no_space, unknown_name
 
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+"""What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
 
 
 def main() -> None:
@@ -29,12 +31,13 @@ def main() -> None:
         sys.exit(WRONG_USAGE)
     except (click.Abort, KeyboardInterrupt):
         _leave("interrupted; what is finished is kept. The same command goes on from here.", INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(0)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _leave(f"no space left on the device that holds {error.filename or 'the run folder'}.", WRONG_USAGE)
+    except Exception as error:
+        place = getattr(error, "filename", None)
+        if no_space(error):
+            _leave(f"no space left on the device that holds {place or 'the output'}.", WRONG_USAGE)
+        if isinstance(error, OSError) and error.errno in UNUSABLE:
+            _leave(f"{place} cannot be used: {error.strerror}.", WRONG_USAGE)
+        raise
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -43,14 +46,21 @@ def _leave(message: str, code: int) -> None:
     sys.exit(code)
 
 
-class _Lazy(click.Group):
-    """Lists commands in the order of use, not of the alphabet."""
+class _Commands(click.Group):
+    """Lists commands in the order of use, not of the alphabet, and tells the legal ones where a name is wrong."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="bench")
 def group() -> None:
     """Compare knowledge-distillation methods for neural machine translation, side by side and fairly."""
@@ -75,11 +85,15 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what to run, shared by ``run`` and ``plan``."""
     options = [
         click.option("--methods", default="all", show_default=True, help="all, or names with commas between."),
-        click.option("--dataset", default="synthetic", show_default=True, help="A name, or the prefix of your own files."),
+        click.option(
+            "--dataset", default="synthetic", show_default=True, help="A name, or the prefix of your own files."
+        ),
         click.option("--langs", help="Source and target of your own files, as in de,en."),
         click.option("--preset", default="quick", show_default=True, help="Sizes, recipe and budget."),
         click.option("--seeds", type=click.IntRange(1), help="Final runs of each method; default: the preset's."),
-        click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A method's or preset's value."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A method's or preset's value."
+        ),
         click.option("--workers", type=click.IntRange(1), help="Tasks at a time; default: one for each core or GPU."),
         device_option,
         runs_option,
@@ -93,6 +107,11 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @group.command()
 @request_options
+@click.option(
+    "--tracker", type=click.Choice(["none", "comet"]), default="none", show_default=True,
+    help="comet: one experiment of comet-ml (the tracker, not COMET the metric) for each row and seed; "
+         "online with COMET_API_KEY, else an archive in RUNS/comet.",
+)  # fmt: skip
 def run(**options: Any) -> int:
     """Train the teacher and every student, score them, write the records and the page."""
     from rich.console import Console
@@ -117,18 +136,27 @@ def plan(as_json: bool, **options: Any) -> None:
 
     prepared = prepare(_request(**options))
     missing = {task.key for task in prepared.missing}
-    tasks = [
-        {"kind": task.kind, "label": task.label, "key": task.key, "present": bool(prepared.store.find(task.kind, task.key))}
+    tasks: list[dict[str, Any]] = [
+        {
+            "kind": task.kind,
+            "label": task.label,
+            "key": task.key,
+            "present": bool(prepared.store.find(task.kind, task.key)),
+        }
         for task in prepared.plan.tasks
     ]
+    left_out = prepared.plan.left_out
     if as_json:
-        click.echo(json.dumps({"rows": sorted({row.id for row in prepared.plan.rows}), "tasks": tasks}, indent=1))
+        rows = sorted({row.id for row in prepared.plan.rows})
+        click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": left_out}, indent=1))
         return
+    for name, reason in left_out.items():
+        click.echo(f"left out: {name}: {reason}", err=True)
     for task in tasks:
         state = "present" if task["present"] else "to do" if task["key"] in missing else "not needed"
         click.echo(f"{state:10}  {task['kind']:9}  {task['key'][:12]}  {task['label']}")
-    rows = len({row.id for row in prepared.plan.rows})
-    click.echo(f"{rows} rows, {len(prepared.plan.rows)} with seeds; {len(missing)} of {len(tasks)} tasks to do, "
+    count = len({row.id for row in prepared.plan.rows})
+    click.echo(f"{count} rows, {len(prepared.plan.rows)} with seeds; {len(missing)} of {len(tasks)} tasks to do, "
                f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
 
 
@@ -163,20 +191,16 @@ def check(method: str, methods_dir: Path | None) -> int:
     import torch
 
     from bench.contract import check_method
-    from bench.registry import load_methods
+    from bench.registry import load_file, load_methods
 
     torch.set_num_threads(1)  # the suite's models are too small to share
-    path = Path(method)
-    if method.endswith(".py"):
-        if not path.is_file():
-            raise UsageError(f"there is no file {method}.")
-        methods_dir, method = path.parent, path.stem
+    found = load_file(Path(method)) if method.endswith(".py") else load_methods(methods_dir).get(method)
     failed = 0
-    for result in check_method(load_methods(methods_dir).get(method)):
+    for result in check_method(found):
         state = "skipped" if result.skipped else "passed" if result.passed else "FAILED"
         failed += state == "FAILED"
         click.echo(f"{state:8} {result.name}" + (f": {result.detail}" if result.detail else ""))
-    click.echo(f"{method}: {'all checks passed' if not failed else f'{failed} checks failed'}.")
+    click.echo(f"{found.name}: {'all checks passed' if not failed else f'{failed} checks failed'}.")
     return FAILED_ROWS if failed else 0
 
 
@@ -227,13 +251,15 @@ def translate(row: str, runs: Path, device: str) -> None:
     from bench.environment import resolve_device
 
     delivered, place = load_delivered(runs, row), resolve_device(device)
-    for line in delivered.translate((line.rstrip("\n") for line in sys.stdin), place):
+    for line in delivered.translate(_input_lines(), place):
         click.echo(line)
 
 
 @group.command()
 @click.argument("row")
-@click.option("--format", "form", type=click.Choice(["safetensors", "ctranslate2"]), default="safetensors", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["safetensors", "ctranslate2"]), default="safetensors", show_default=True
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @runs_option
 def export(row: str, form: str, out: Path, runs: Path) -> None:
@@ -270,6 +296,15 @@ def doctor(runs: Path) -> None:
     width = max(len(entry.name) for entry in entries)
     for entry in entries:
         click.echo(f"{entry.name:{width}}  {entry.description}")
+
+
+def _input_lines() -> Iterator[str]:
+    """Lines of standard input as a corpus file is read: UTF-8 whatever the locale, ended by a newline only."""
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip(" \t\r\n")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"standard input, line {number}: not UTF-8 text.") from error
 
 
 def _request(methods: str, langs: str | None, settings: tuple[str, ...], **rest: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -12,6 +14,13 @@ class UsageError(Exception):
 
 class DataError(UsageError):
     """A corpus file is missing, damaged, unequal or not what its checksum says."""
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota is full; safetensors and NumPy say it in their message only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return bool(re.search(rf"\(os error {errno.ENOSPC}\)|^\d+ requested and \d+ written$", str(error)))
 
 
 def unknown_name(kind: str, given: str, legal: Iterable[str]) -> UsageError:

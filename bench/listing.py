@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import config
-from bench.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,11 @@ def datasets() -> list[Entry]:
     from bench.data.datasets import DATASETS
 
     return [
-        Entry(name, f"{each.title} ({' to '.join(each.languages)}); licence: {each.licence}", {"languages": each.languages})
+        Entry(
+            name,
+            f"{each.title} ({' to '.join(each.languages)}); licence: {each.licence}",
+            {"languages": each.languages},
+        )
         for name, each in DATASETS.items()
     ]
 
@@ -63,15 +66,17 @@ def runs(folder: Path) -> list[Entry]:
     from bench.results import read_records
 
     place = folder / "records"
-    entries = []
-    for stored in read_records([place]).records if place.is_dir() else ():
+    if not place.is_dir():
+        return []
+    reading, entries = read_records([place]), []
+    for stored in reading.records:
         record = stored.record
         if record.status == "ok":
             said = f"BLEU {record.scores[record.primary].bleu:.2f} on {record.primary}"
         else:
             said = f"failed: {record.reason}"
         entries.append(Entry(f"{record.dataset}/{record.row}@{record.seed}", said, {"status": record.status}))
-    return entries
+    return entries + [Entry("left out", problem) for problem in reading.problems]
 
 
 def doctor(folder: Path) -> list[Entry]:
@@ -89,7 +94,7 @@ def doctor(folder: Path) -> list[Entry]:
         Entry("processor", f"{cpu_name()}, {os.cpu_count()} cores"),
         *(Entry(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())),
         Entry("default slots", f"{slots.workers} tasks at a time, {slots.threads} threads each"),
-        Entry("torch", torch.__version__ + ("" if torch.cuda.is_available() else "; sees no GPU, so runs go to the CPU")),
+        Entry("torch", torch.__version__ + ("" if torch.cuda.is_available() else "; sees no GPU: runs go to the CPU")),
         Entry("run folder", f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"),
         Entry("data folder", f"{cache_folder()} (set BENCH_DATA or --data-dir to use another)"),
     ]

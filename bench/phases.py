@@ -16,6 +16,7 @@ from bench.data.corpus import Splits
 from bench.data.datasets import get_dataset
 from bench.data.tokenizer import Tokenizer
 from bench.environment import environment
+from bench.errors import UsageError
 from bench.measure.cost import Ledger
 from bench.measure.quality import score, sentence_bleu
 from bench.method import Method, TrainingText
@@ -24,7 +25,7 @@ from bench.nmt.export import load_model, save_model
 from bench.nmt.model import Transformer, parameter_counts
 from bench.nmt.search import Hypothesis, translate_ids
 from bench.plan import Task, depth_of
-from bench.registry import load_methods
+from bench.registry import load_methods, source_hash
 from bench.store import Artifact, Store, write_json, write_text
 from bench.train.trainer import Report, Trainer, chosen_precision, new_network
 
@@ -109,6 +110,8 @@ class _Phase:
     def student(self, folder: Path) -> Mapping[str, Any]:
         inputs = self.task.inputs
         method = load_methods(self.place.methods_dir).get(inputs["method"])(inputs["settings"])
+        if source_hash(type(method)) != inputs["source"]:
+            raise UsageError(f"the file of {method.name} was changed after the run had started: run it again.")
         shape, student, teacher = (
             ModelConfig.model_validate(inputs[name])
             for name in ("architecture", "student_architecture", "teacher_architecture")
@@ -209,7 +212,9 @@ class _Phase:
         ).train()
         save_model(network, folder)
         write_json(folder / "history.json", list(trained.history))
-        shutil.rmtree(work)
+        # Out of sight in one step: a kill amid the removal must not leave half a checkpoint to go on from.
+        shutil.rmtree(folder / ".done", ignore_errors=True)
+        shutil.rmtree(work.replace(folder / ".done"))
         summary = asdict(trained)
         del summary["history"]
         return summary

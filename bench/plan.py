@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bench import ENGINE
 from bench.config import Depth, ModelConfig, Preset
+from bench.errors import UsageError
 from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
 from bench.store import content_hash
@@ -63,6 +64,8 @@ class Plan:
     dataset: str
     preset: Preset
     rows: tuple[Row, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Methods whose own code failed before anything could be planned for them, with the reason."""
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -99,14 +102,23 @@ class Planner:
         chosen = ["baseline", *(name for name in dict.fromkeys(names) if name != "baseline")]
         built = [self.methods.get(name)(settings.get(name)) for name in chosen]
         rows: list[Row] = []
+        left_out: dict[str, str] = {}
         for seed in seeds:
             rows.append(self._row("teacher", built[0], self._whole(self.preset.teacher), seed, self._teacher(seed)))
             for method in built:
-                student = self._student(method, seed)
-                role: Literal["baseline", "method"] = "baseline" if method.name == "baseline" else "method"
-                for delivery in method.deliveries(self.preset.student, self.preset.teacher):
-                    rows.append(self._row(role, method, delivery, seed, student))
-        return Plan(self.dataset, self.preset, tuple(rows))
+                try:
+                    rows += self._method(method, seed)
+                except UsageError:
+                    raise
+                except Exception as error:
+                    left_out[method.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Plan(self.dataset, self.preset, tuple(rows), left_out)
+
+    def _method(self, method: Method, seed: int) -> list[Row]:
+        student = self._student(method, seed)
+        role = "baseline" if method.name == "baseline" else "method"
+        deliveries = method.deliveries(self.preset.student, self.preset.teacher)
+        return [self._row(role, method, delivery, seed, student) for delivery in deliveries]
 
     @staticmethod
     def _whole(shape: ModelConfig) -> Delivery:

@@ -23,9 +23,9 @@ class Display:
         self._since: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}"),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -52,7 +52,8 @@ class Display:
         if not self.console.is_terminal and now - self._told[task.key] >= LINE_SECONDS:
             self._told[task.key] = now
             left = (total - done) / max(speed, 1e-9)
-            self.console.print(f"    {task.label}: {done / total:.0%}, {shown}, {left:.0f} s left", highlight=False)
+            line = f"    {task.label}: {done / total:.0%}, {shown}, {left:.0f} s left"
+            self.console.print(line, highlight=False, markup=False)
 
     def finished(self, task: Any, failure: Failure | None) -> None:
         self._count += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import signal
@@ -15,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from bench.errors import UsageError
+from bench.errors import UsageError, no_space
 
 POLL_SECONDS = 0.5
 
@@ -164,14 +163,15 @@ def _context(threads: int) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.phases"])
+    # torch._dynamo: an optimiser imports it when it is made, which would cost every training seconds.
+    context.set_forkserver_preload(["bench.phases", "torch._dynamo"])
     return context
 
 
 def _child(task: Node, work: Work, threads: int, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and stops us
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and stops us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
 
@@ -183,21 +183,22 @@ def _child(task: Node, work: Work, threads: int, sender: Connection) -> None:
         outcome: dict[str, Any] = {}
     except UsageError as error:
         outcome = {"usage": str(error)}
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            outcome = {"usage": f"no space left on the device that holds {error.filename or 'the run folder'}."}
+    except Exception as error:
+        if no_space(error):
+            place = getattr(error, "filename", None) or "the run folder"
+            outcome = {"usage": f"no space left on the device that holds {place}."}
         else:
             outcome = {"failure": _failure(error)}
-    except Exception as error:
-        outcome = {"failure": _failure(error)}
     with contextlib.suppress(BrokenPipeError):
         sender.send(outcome)
 
 
 def _failure(error: Exception) -> dict[str, str]:
-    first = (str(error).splitlines() or [""])[0]
+    first = (str(error).strip().splitlines() or [""])[0]
     name = "out of memory" if _out_of_memory(error) else type(error).__name__
-    return {"reason": f"{name}: {first}" if first else name, "log": "".join(traceback.format_exception(error))}
+    texts = {"reason": f"{name}: {first}" if first else name, "log": "".join(traceback.format_exception(error))}
+    # A record is UTF-8, and a message may quote what is not.
+    return {key: text.encode("utf-8", "backslashreplace").decode("utf-8") for key, text in texts.items()}
 
 
 def _out_of_memory(error: Exception) -> bool:

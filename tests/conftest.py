@@ -1,0 +1,39 @@
+"""What several test files share: one micro run of all methods, and a process environment that is put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import micro
+import pytest
+
+from bench.run import Outcome, Request
+
+
+class Finished(NamedTuple):
+    """A micro run of all methods, to be looked at and not changed."""
+
+    request: Request
+    outcome: Outcome
+    printed: str
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor sets these for its processes."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prefix of the micro corpus."""
+    return micro.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    wanted = micro.request(folder, "all", corpus=corpus, settings=micro.ALL_METHODS)
+    return Finished(wanted, *micro.run_here(wanted))

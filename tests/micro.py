@@ -1,0 +1,117 @@
+"""A run so small that all methods finish in seconds: a few dozen pairs of the test's own, and tiny models."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import bench
+from bench.run import Outcome, Request, run
+
+ROOT = Path(bench.__file__).resolve().parent.parent
+SETTINGS: dict[str, Any] = {
+    "tokenizer.vocabulary": 40,
+    "training.target_tokens": 600,
+    "training.batch_tokens": 64,
+    "training.evaluations": 4,
+    "teacher_training.target_tokens": 600,
+    "teacher_training.batch_tokens": 64,
+    "teacher_training.evaluations": 4,
+    "search.beam": 2,
+    "search.max_ratio": 1.0,
+    "search.max_extra": 3,
+    **{f"{model}.{name}": 16 for model in ("teacher", "student") for name in ("width", "ffn")},
+    **{f"{model}.heads": 2 for model in ("teacher", "student")},
+    **{f"{model}.{side}_layers": n for model, n in (("teacher", 2), ("student", 1)) for side in ("encoder", "decoder")},
+}
+ALL_METHODS = {
+    "aio_kd.min_depth": 1,
+    "sequence_level.mode": "interpolation",
+    "sequence_level.interpolation_k": 3,
+}
+"""Settings of methods for the micro run of all of them."""
+
+
+def write_corpus(folder: Path, *, train: int = 60, dev: int = 6, test: int = 6) -> Path:
+    """Write ``corpus.{train,dev,test}.{aa,bb}``: words, and the same words in reverse; returns the prefix."""
+    draw, prefix = random.Random(7), folder / "corpus"
+    words = ["ka", "lo", "mi", "ne", "su", "ta", "rû", "ge", "hi"]
+    for split, count in (("train", train), ("dev", dev), ("test", test)):
+        lines = [draw.choices(words, k=draw.randint(2, 5)) for _ in range(count)]
+        write_lines(Path(f"{prefix}.{split}.aa"), [" ".join(line) for line in lines])
+        write_lines(Path(f"{prefix}.{split}.bb"), [" ".join(reversed(line)) for line in lines])
+    return prefix
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def request(
+    folder: Path, *methods: str, corpus: Path | None = None, settings: dict[str, Any] | None = None, **more: Any
+) -> Request:
+    """A micro run of ``methods`` with its run folder below ``folder``; ``corpus`` is a prefix written before."""
+    given: dict[str, Any] = {
+        "dataset": str(corpus or write_corpus(folder)),
+        "languages": ("aa", "bb"),
+        "seeds": 1,
+        "workers": 2,
+        "device": "cpu",
+        "runs": folder / "runs",
+    }
+    return Request(methods=methods or ("baseline",), settings=SETTINGS | (settings or {}), **(given | more))
+
+
+def run_here(wanted: Request) -> tuple[Outcome, str]:
+    """Carry out a run from this process; also what it printed."""
+    out = io.StringIO()
+    outcome = run(wanted, Console(file=out, width=200))
+    return outcome, out.getvalue()
+
+
+def arguments(wanted: Request) -> list[str]:
+    """The request as the command line gives it, after ``run`` or ``plan``."""
+    words = ["--methods", ",".join(wanted.methods), "--dataset", wanted.dataset, "--preset", wanted.preset]
+    words += ["--langs", ",".join(wanted.languages or ()), "--device", wanted.device, "--runs", str(wanted.runs)]
+    words += ["--seeds", str(wanted.seeds), "--workers", str(wanted.workers)]
+    if wanted.methods_dir:
+        words += ["--methods-dir", str(wanted.methods_dir)]
+    for key, value in wanted.settings.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    return words
+
+
+def started(*words: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """``python -m bench WORDS`` in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *words], cwd=cwd, env=environment, text=True, start_new_session=True, **streams
+    )
+
+
+def done(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m bench WORDS``, carried out to its end."""
+    process = started(*words, cwd=cwd, **options)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def results(runs: Path) -> dict[str, tuple[Any, ...]]:
+    """For each record: BLEU and hypotheses of every set, or the reason of its failure."""
+    from bench.results import read_records
+
+    found: dict[str, tuple[Any, ...]] = {}
+    for stored in read_records([runs / "records"]).records:
+        record = stored.record
+        scores = tuple((name, score.bleu, stored.hypotheses(name)) for name, score in record.scores.items())
+        found[f"{record.row}@{record.seed}"] = scores or (record.reason,)
+    return found

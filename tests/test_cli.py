@@ -1,0 +1,458 @@
+"""The command line: what each command prints, and that wrong input gets one clear sentence and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import micro
+import pytest
+import requests
+import torch
+
+from bench import cli
+from bench import run as run_module
+from bench.data.datasets import DATASETS
+from bench.results import find_row, read_records
+from bench.run import Outcome
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Carry out ``python -m bench WORDS`` in this process; gives exit code, standard output and standard error."""
+
+    def calling(*words: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return (left.value.code, *capsys.readouterr())
+
+    return calling
+
+
+@pytest.fixture
+def refused(call):
+    """Carry out what must fail with exit code 2, one sentence and nothing on standard output; gives the sentence."""
+
+    def refusing(*words: str | Path, stdin: bytes = b"") -> str:
+        code, out, err = call(*words, stdin=stdin)
+        assert (code, out) == (2, ""), err
+        assert "Traceback" not in err
+        last = err.splitlines()[-1]
+        assert last.lower().startswith("error: ")
+        return last
+
+    return refusing
+
+
+def fake_multi30k(folder: Path) -> Path:
+    """Files of the right names with other content."""
+    for file in DATASETS["multi30k-en-de"].files:
+        path = folder / DATASETS["multi30k-en-de"].folder / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(b"A dog.\n"))
+    return folder
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", [[], *([name] for name in cli.group.commands)], ids=str)
+    def test_every_command_explains_itself(self, call, command):
+        code, out, _ = call(*command, "--help")
+        assert code == 0
+        assert out.startswith("Usage: python -m bench")
+        assert len(out.splitlines()) > 5
+
+    def test_help_loads_nothing_heavy(self):
+        code = (
+            "import sys\n"
+            "from bench.cli import main\n"
+            "for words in (['--help'], ['run', '--help'], ['translate', '--help'], ['list', 'presets']):\n"
+            "    sys.argv = ['bench', *words]\n"
+            "    try: main()\n"
+            "    except SystemExit as end: assert end.code == 0\n"
+            "print(*sorted({'torch', 'numpy', 'sacrebleu', 'sentencepiece', 'comet_ml', 'jinja2'} & set(sys.modules)))"
+        )
+        found = subprocess.run([sys.executable, "-c", code], cwd=micro.ROOT, capture_output=True, text=True, check=True)
+        assert found.stdout.splitlines()[-1] == ""
+
+    def test_the_commands_of_the_readme_are_those_there_are(self):
+        readme = (micro.ROOT / "README.md").read_text(encoding="utf-8")
+        assert [name for name in cli.group.commands if f"| `{name}` |" not in readme] == []
+
+
+class TestWrongNames:
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["rnu"], "unknown command 'rnu'. Did you mean 'run'? Known: check, data, doctor"),
+            (["run", "--methods", "word_levle"], "unknown method 'word_levle'. Did you mean 'word_level'? Known: a2d"),
+            (["run", "--methods", ","], "--methods names no method"),
+            (["run", "--dataset", "syntetic"], "unknown data set 'syntetic'. Did you mean 'synthetic'? Known: "),
+            (["plan", "--preset", "quik"], "unknown preset 'quik'. Did you mean 'quick'? Known: base, iwslt"),
+            (["run", "--set", "word_level.alhpa=1"], "unknown setting of word_level 'alhpa'. Did you mean 'alpha'?"),
+            (["run", "--set", "student.witdh=1"], "unknown preset setting 'student.witdh'. Did you mean"),
+            (["run", "--set", "nothing=1"], "unknown setting 'nothing'"),
+            (["list", "methds"], "'methds' is not one of 'methods', 'datasets', 'presets', 'runs'"),
+            (["check", "word_levle"], "Did you mean 'word_level'?"),
+            (["data", "info", "multi30k"], "unknown data set 'multi30k'. Did you mean 'multi30k-en-de'?"),
+            (["data", "gte", "synthetic"], "'gte' is not one of 'fetch', 'verify', 'info'"),
+            (["run", "--sedes", "3"], "No such option"),
+        ],
+        ids=" ".join,
+    )
+    def test_get_the_legal_ones_or_the_nearest(self, refused, words, message):
+        assert message in refused(*words)
+
+
+class TestWrongValues:
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--set", "word_level.alpha=1.5"], "word_level: alpha: Input should be less than or equal to 1, got 1.5"),
+            (["--set", "word_level.alpha=lots"], "word_level: alpha: "),
+            (["--set", "training.learning_rate=0"], "preset 'quick': training.learning_rate: "),
+            (["--set", "training.learning_rate=NaN"], "preset 'quick': training.learning_rate: "),
+            (["--set", "student.width=64", "--set", "student.heads=3"], "width 64 is not divisible by 3 heads"),
+            (["--set", "student.width"], "--set takes NAME.KEY=VALUE, got 'student.width'."),
+            (["--set", "=5"], "--set takes NAME.KEY=VALUE, got '=5'."),
+            (["--methods", "tie_kd", "--set", "word_level.alpha=1"], "word_level, which --methods leaves out"),
+            (["--seeds", "0"], "0 is not in the range x>=1"),
+            (["--seeds", "many"], "'many' is not a valid integer"),
+            (["--workers", "0"], "0 is not in the range x>=1"),
+            (["--langs", "de"], "--langs takes source and target with a comma between, as in de,en; got 'de'."),
+            (["--langs", "de,en,fr"], "--langs takes source and target"),
+            (["--langs", ",en"], "--langs takes source and target"),
+            (["--langs", "aa,bb"], "--langs is for files of your own"),
+            (["--dataset", "my/files"], "say their languages too"),
+            (["--dataset", "my/files", "--langs", "aa,aa"], "two different language codes"),
+            (["--dataset", "my/files", "--langs", "aa,bb"], "no file my/files.train.aa[.gz]"),
+            (["--device", "gpu"], "there is no device 'gpu' on this machine. There is: cpu"),
+            (["--data-dir", "no/folder"], "'no/folder' does not exist"),
+            (["--methods-dir", "no/folder"], "'no/folder' does not exist"),
+        ],
+        ids=" ".join,
+    )
+    @pytest.mark.parametrize("command", ["run", "plan"])
+    def test_are_named_before_any_work(self, refused, tmp_path, monkeypatch, command, words, message):
+        monkeypatch.chdir(tmp_path)
+        assert message in refused(command, *words)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+    def test_a_gpu_that_is_not_there(self, refused):
+        assert "there is no device 'cuda' on this machine. There is: cpu." in refused("run", "--device", "cuda")
+
+    def test_a_run_folder_that_is_a_file_or_lies_in_one(self, refused, tmp_path):
+        path = tmp_path / "file"
+        path.touch()
+        assert "is a file" in refused("run", "--runs", path)
+        assert "cannot be used: Not a directory." in refused("run", "--runs", path / "runs")
+
+    def test_a_broken_method_that_is_asked_for(self, refused, tmp_path):
+        (tmp_path / "mine.py").write_text("import no_such_package")
+        said = refused("run", "--methods", "mine", "--methods-dir", tmp_path)
+        assert "method 'mine' cannot be used: " in said
+        assert "No module named 'no_such_package'" in said
+
+
+class TestWrongFiles:
+    def test_missing(self, call, tmp_path):
+        prefix = micro.write_corpus(tmp_path)
+        Path(f"{prefix}.dev.bb").unlink()
+        code, _, err = call("run", *micro.arguments(micro.request(tmp_path, corpus=prefix)))
+        assert (code, err) == (2, f"error: data set 'corpus': no file {prefix}.dev.bb[.gz].\n")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"one line\n", "6 source lines but 1 target lines."),
+            (b"ka\nlo\n\xff\nka\nka\nka\n", ".test.bb, line 3: not UTF-8 text."),
+            (b"\n" * 6, "the test set has no usable pair."),
+        ],
+        ids=["unequal", "not UTF-8", "empty"],
+    )
+    def test_unequal_damaged_or_empty(self, call, tmp_path, content, message):
+        prefix = micro.write_corpus(tmp_path)
+        Path(f"{prefix}.test.bb").write_bytes(content)
+        code, _, err = call("run", *micro.arguments(micro.request(tmp_path, corpus=prefix)))
+        assert code == 2
+        assert err.startswith("error: ")
+        assert err.endswith(f"{message}\n")
+        assert len(err.splitlines()) == 1
+
+    def test_not_what_the_checksum_says(self, refused, tmp_path):
+        said = refused("run", "--dataset", "multi30k-en-de", "--data-dir", fake_multi30k(tmp_path))
+        first = DATASETS["multi30k-en-de"].files[0]
+        assert f"{first.name} has " in said
+        assert f" instead of {first.checksum}" in said
+
+    def test_not_downloaded(self, refused, tmp_path):
+        said = refused("plan", "--dataset", "multi30k-en-de", "--data-dir", tmp_path)
+        assert "python -m bench data fetch multi30k-en-de" in said
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device", "/a/file"), "the device that holds /a/file."),
+            (OSError(errno.EDQUOT, "Disk quota exceeded"), "the device that holds the output."),
+            (RuntimeError("I/O error: No space left on device (os error 28)"), "the device that holds the output."),
+        ],
+    )
+    def test_is_named(self, refused, monkeypatch, error, message):
+        monkeypatch.setattr(run_module, "run", raising(error))
+        assert refused("run") == f"error: no space left on {message}"
+
+    def test_any_other_error_is_a_fault_of_the_program_and_shows_where(self, monkeypatch):
+        monkeypatch.setattr(run_module, "run", raising(OSError(errno.EIO, "Input/output error")))
+        monkeypatch.setattr(sys, "argv", ["bench", "run"])
+        with pytest.raises(OSError, match="Input/output error"):
+            cli.main()
+
+
+def raising(error: BaseException):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+class TestRun:
+    def test_a_finished_run_has_nothing_to_do(self, call, finished):
+        code, out, err = call("run", *micro.arguments(finished.request))
+        page = finished.request.runs / "leaderboard" / "index.html"
+        assert (code, err) == (0, "")
+        assert out == f"nothing to do: every row is there already.\n9 of 9 rows finished; page: {page}\n"
+
+    def test_failed_rows_are_named_with_their_reason(self, call, monkeypatch):
+        outcome = Outcome(Path("page"), 3, 5, {"a2d.2-2, seed 1": "out of memory"})
+        monkeypatch.setattr(run_module, "run", lambda request, console: outcome)
+        assert call("run") == (1, "2 of 3 rows finished; page: page\n", "failed: a2d.2-2, seed 1: out of memory\n")
+
+    def test_an_interrupt_is_no_failure_of_the_rows(self, call, monkeypatch):
+        monkeypatch.setattr(run_module, "run", raising(KeyboardInterrupt()))
+        code, out, err = call("run")
+        assert (code, out) == (130, "")
+        assert "goes on from here" in err
+
+    def test_options_reach_the_request(self, call, monkeypatch, tmp_path):
+        seen = []
+        monkeypatch.setattr(run_module, "run", lambda request, _: seen.append(request) or Outcome(tmp_path, 1, 1, {}))
+        words = ["--methods", "a2d, tie_kd,", "--seeds", "2", "--workers", "3", "--device", "cpu", "--preset", "small"]
+        words += ["--set", "a=1", "--set", "b=[1,2]", "--set", "c=text", "--set", "d=x=y", "--set", "e=true"]
+        assert call("run", *words, "--runs", tmp_path, "--dataset", "p/q", "--langs", "de,en")[0] == 0
+        assert seen == [
+            run_module.Request(
+                methods=("a2d", "tie_kd"), dataset="p/q", languages=("de", "en"), preset="small", seeds=2, workers=3,
+                settings={"a": 1, "b": [1, 2], "c": "text", "d": "x=y", "e": True}, device="cpu", runs=tmp_path,
+            )
+        ]  # fmt: skip
+
+
+class TestPlan:
+    def test_before_a_run_everything_is_to_do(self, call, tmp_path, corpus):
+        code, out, err = call("plan", *micro.arguments(micro.request(tmp_path, "word_level", corpus=corpus)))
+        assert (code, err) == (0, "")
+        *tasks, last = out.splitlines()
+        assert [line.split()[:3] for line in tasks[:3]] == [
+            ["to", "do", kind] for kind in ("tokenizer", "corpus", "teacher")
+        ]
+        assert last.startswith("3 rows, 3 with seeds; 8 of 8 tasks to do, 2 at a time with ")
+        assert not (tmp_path / "runs").exists()
+
+    def test_after_a_run_all_is_present(self, call, finished):
+        code, out, _ = call("plan", *micro.arguments(finished.request), "--json")
+        found = json.loads(out)
+        assert code == 0
+        assert len(found["rows"]) == 9
+        assert {task["present"] for task in found["tasks"]} == {True}
+        assert found["left_out"] == {}
+
+    def test_a_method_that_cannot_be_planned_is_told(self, call, tmp_path, corpus):
+        (tmp_path / "mine.py").write_text(
+            "from bench.method import Method\n\n\nclass Mine(Method):\n    name = title = 'mine'\n\n"
+            "    def loss(self, step):\n        return {}\n\n    def stages(self):\n        return 1 / 0\n"
+        )
+        wanted = micro.request(tmp_path, "mine", corpus=corpus, methods_dir=tmp_path)
+        code, out, err = call("plan", *micro.arguments(wanted))
+        assert (code, err) == (0, "left out: mine: ZeroDivisionError: division by zero\n")
+        assert "2 rows" in out
+
+
+class TestList:
+    @pytest.mark.parametrize("what", ["methods", "datasets", "presets", "runs"])
+    def test_lines_and_json_have_the_same_names(self, call, finished, what):
+        code, out, _ = call("list", what, "--runs", finished.request.runs)
+        entries = json.loads(call("list", what, "--runs", finished.request.runs, "--json")[1])
+        assert code == 0
+        assert [line.split()[0] for line in out.splitlines()] == [entry["name"] for entry in entries]
+        assert entries
+
+    def test_an_empty_list_is_no_error(self, call, tmp_path):
+        assert call("list", "runs", "--runs", tmp_path) == (0, "", "")
+
+
+class TestCheck:
+    def test_a_file_is_checked_alone(self, call, tmp_path):
+        new = call("new-method", "my_kd", "--folder", tmp_path)
+        path = tmp_path / "methods" / "my_kd.py"
+        assert new[0] == 0
+        assert f"next: python -m bench check {path}" in new[1]
+        (path.parent / "broken.py").write_text("1 / 0")
+        code, out, err = call("check", path)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[-1] == "my_kd: all checks passed."
+
+    def test_what_fails_is_named_and_the_exit_code_tells(self, call, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text(
+            "from bench.method import Method\n\n\nclass Mine(Method):\n    name = title = 'mine'\n\n"
+            "    def loss(self, step):\n        return 1 / 0\n"
+        )
+        code, out, _ = call("check", path)
+        assert code == 1
+        assert "FAILED" in out
+        assert "ZeroDivisionError" in out
+        assert out.splitlines()[-1].endswith(" checks failed.")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, "no such method file: "),
+            ("import no_such_package", "cannot be imported: ModuleNotFoundError"),
+            ("x = (", "cannot be imported: SyntaxError"),
+            ("x = 1", "defines no Method"),
+        ],
+    )
+    def test_a_file_that_is_no_method(self, refused, tmp_path, content, message):
+        path = tmp_path / "mine.py"
+        if content is not None:
+            path.write_text(content)
+        said = refused("check", path)
+        assert message in said
+        assert str(path) in said
+
+
+class TestNewMethod:
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("word_level", "there is already a method 'word_level'"),
+            ("My-Method", "'My-Method' cannot name a method: use lower-case letters"),
+            ("class", "'class' cannot name a method"),
+            ("all", "means something else on the command line"),
+            ("student", "means something else on the command line"),
+        ],
+    )
+    def test_a_name_that_is_taken_or_invalid(self, refused, tmp_path, name, message):
+        assert message in refused("new-method", name, "--folder", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_that_is_there_is_not_overwritten(self, refused, call, tmp_path):
+        call("new-method", "my_kd", "--folder", tmp_path)
+        assert "is already there" in refused("new-method", "my_kd", "--folder", tmp_path)
+
+
+class TestData:
+    def test_info_says_terms_and_files(self, call):
+        code, out, _ = call("data", "info", "multi30k-en-de")
+        assert code == 0
+        for part in ("Licence: ", "Cite: ", "sha256 ", "https://"):
+            assert part in out
+
+    def test_verify_names_what_is_missing_or_damaged(self, call, tmp_path):
+        code, out, _ = call("data", "verify", "multi30k-en-de", "--data-dir", tmp_path)
+        assert (code, out.count(": missing\n")) == (1, len(DATASETS["multi30k-en-de"].files))
+        code, out, _ = call("data", "verify", "multi30k-en-de", "--data-dir", fake_multi30k(tmp_path))
+        assert (code, out.count(": not what its checksum says\n")) == (1, len(DATASETS["multi30k-en-de"].files))
+
+    def test_a_data_set_without_files_is_always_there(self, call, tmp_path):
+        for action in ("verify", "fetch"):
+            assert call("data", action, "synthetic", "--data-dir", tmp_path)[0] == 0
+
+    def test_a_download_that_fails_says_why(self, call, tmp_path, monkeypatch):
+        monkeypatch.setattr(requests.Session, "get", raising(requests.ConnectionError("no network here")))
+        code, out, err = call("data", "fetch", "multi30k-en-de", "--data-dir", tmp_path)
+        assert code == 2
+        assert "Licence" in out
+        assert "failed: no network here" in err
+        assert "Traceback" not in err
+
+
+class TestDelivered:
+    def test_translate_gives_what_was_scored(self, call, finished):
+        source = Path(f"{finished.request.dataset}.test.aa").read_bytes()
+        expected = find_row(read_records([finished.request.runs / "records"]).records, "word_level")[0].hypotheses(
+            "test"
+        )
+        for text in (source, b"\xef\xbb\xbf" + source.replace(b"\n", b"\r\n")):
+            code, out, err = call("translate", "corpus/word_level@1", "--runs", finished.request.runs, stdin=text)
+            assert (code, err) == (0, "")
+            assert out.split("\n")[:-1] == expected
+
+    def test_input_that_is_no_text(self, refused, finished):
+        said = refused("translate", "baseline", "--runs", finished.request.runs, stdin=b"ka\n\xff\n")
+        assert said == "error: standard input, line 2: not UTF-8 text."
+
+    @pytest.mark.parametrize("words", [["translate"], ["export", "--out", "new"]], ids=lambda words: words[0])
+    def test_an_unknown_row(self, refused, finished, words):
+        said = refused(*words, "corpus/baseline@7", "--runs", finished.request.runs)
+        assert "unknown seed of row corpus/baseline" in said
+        said = refused(*words, "bsaeline", "--runs", finished.request.runs)
+        assert "unknown row 'bsaeline'" in said
+        assert "corpus/baseline.1-1.quick" in said
+
+    def test_without_a_run_folder(self, refused, tmp_path):
+        assert "there is no folder of records" in refused("translate", "baseline", "--runs", tmp_path / "runs")
+
+    def test_export_writes_a_new_folder_once(self, call, refused, finished, tmp_path):
+        words = ("export", "baseline", "--runs", finished.request.runs, "--out", tmp_path / "out")
+        code, out, _ = call(*words)
+        assert code == 0
+        assert out.startswith("wrote baseline.1-1.quick.")
+        assert out.endswith(f", seed 1, as safetensors to {tmp_path / 'out'}\n")
+        assert "exists already; name a new folder" in refused(*words)
+        assert "'onnx' is not one of 'safetensors', 'ctranslate2'" in refused(*words, "--format", "onnx")
+
+
+class TestPublish:
+    def test_records_become_a_page_and_what_is_damaged_is_named(self, call, finished, tmp_path):
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "bad.json").write_text("{")
+        words = ["--results", finished.request.runs / "records", "--results", tmp_path / "more"]
+        code, out, err = call("publish", *words, "--out", tmp_path / "site")
+        assert code == 0
+        assert out == f"9 records; page: {tmp_path / 'site' / 'index.html'}\n"
+        assert err.startswith(f"left out: {tmp_path / 'more' / 'bad.json'}: not JSON")
+        assert (tmp_path / "site" / "index.html").is_file()
+
+    def test_a_folder_that_is_not_there(self, refused, tmp_path):
+        said = refused("publish", "--results", tmp_path / "nothing", "--out", tmp_path / "site")
+        assert "there is no folder of records" in said
+
+
+def test_doctor_has_a_line_for_everything(call, tmp_path):
+    code, out, err = call("doctor", "--runs", tmp_path)
+    assert (code, err) == (0, "")
+    assert {"processor", "torch", "run", "data", "ctranslate2"} <= {line.split()[0] for line in out.splitlines()}
+
+
+def test_the_version_is_told(call):
+    from bench import __version__
+
+    assert __version__ in call("--version")[1]
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
+    process = micro.started("list", "presets", "--json", cwd=tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
