@@ -297,13 +297,22 @@ def test_a_half_written_state_is_not_seen(tmp_path):
         ("inverse_sqrt", 100, 0.1, 1.0),
         ("inverse_sqrt", 400, 0.5, 0.5),
         ("linear", 50, 0.05, 0.5),
-        ("linear", 200, 0.25, 0.75),
+        ("linear", 100, 0.1, 1.0),
+        ("linear", 400, 0.4, 0.6 / 0.9),
         ("linear", 900, 1.0, 0.0),
     ],
 )
 def test_learning_rate(schedule, update, progress, expected):
     config = CONFIG.model_copy(update={"schedule": schedule, "learning_rate": 1.0, "warmup_updates": 100})
     assert learning_rate(config, update, progress) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["inverse_sqrt", "linear"])
+def test_a_stage_of_half_the_budget_reaches_the_peak_in_half_the_updates(schedule):
+    config = CONFIG.model_copy(update={"schedule": schedule, "learning_rate": 1.0, "warmup_updates": 100})
+    rates = [learning_rate(config, update, update / 500, share=0.5) for update in range(1, 501)]
+    assert max(rates) == rates[49] == 1.0
+    assert rates[99] < 1.0
 
 
 def test_weight_decay_is_decoupled():

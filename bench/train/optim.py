@@ -23,13 +23,21 @@ def adam(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim
     )
 
 
-def learning_rate(config: TrainConfig, update: int, progress: float) -> float:
-    """The rate of the ``update``-th update (from 1).
+def learning_rate(config: TrainConfig, update: int, progress: float, share: float = 1.0) -> float:
+    """The rate of the ``update``-th update (from 1) of a stage.
 
     It rises linearly to the peak over the warm-up. Then ``inverse_sqrt`` falls as the square root of the update
-    (Vaswani et al. 2017), and ``linear`` falls with ``progress``, the share of the token budget used, to zero at 1.
+    (Vaswani et al. 2017), and ``linear`` falls in a straight line with the tokens used, to zero at the budget's end.
+
+    Args:
+        progress: the share of the stage's token budget used so far.
+        share: the stage's part of the whole budget. The warm-up shrinks with it, so that every stage spends the same
+            part of its updates at full rate.
     """
-    warmup = max(config.warmup_updates, 1)
-    rising = update / warmup
-    falling = 1.0 - progress if config.schedule == "linear" else math.sqrt(warmup / update)
-    return config.learning_rate * max(0.0, min(rising, falling))
+    warmup = max(round(config.warmup_updates * share), 1)
+    if update <= warmup:
+        return config.learning_rate * update / warmup
+    if config.schedule == "inverse_sqrt":
+        return config.learning_rate * math.sqrt(warmup / update)
+    at_the_peak = progress * warmup / update
+    return config.learning_rate * max(0.0, (1.0 - progress) / (1.0 - at_the_peak))

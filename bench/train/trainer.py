@@ -216,7 +216,7 @@ class Trainer:
         """One optimiser step over the micro-batches; returns the target tokens seen."""
         now, config = self.progress, self.config
         now.update += 1
-        rate = learning_rate(config, now.update, now.tokens / budget) * stage.learning_rate_scale
+        rate = learning_rate(config, now.update, now.tokens / budget, stage.share) * stage.learning_rate_scale
         for group in optimiser.param_groups:
             group["lr"] = rate
         tokens = sum(batch.tokens for batch in batches)
