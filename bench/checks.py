@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,17 +12,12 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.config import Frozen, SearchConfig, explain
+from bench.config import Frozen, explain
 from bench.errors import UsageError
 from bench.method import Choice, Method, Range, Stage, TeacherUse, Term
 from bench.nmt.batch import PAD, Batch
-from bench.nmt.export import load_model, save_model
-from bench.nmt.model import Transformer
-from bench.nmt.search import translate_ids
-from bench.toy import LEARNING_RATE, STUDENT, TEACHER, VOCABULARY, Toy, toy_batch, toy_pairs
+from bench.toy import STUDENT, TEACHER, Toy, toy_batch
 
-UPDATES = 24
-"""Of the end-to-end run, over all stages."""
 CLOSE = 1e-4
 """Relative difference that rounding may make."""
 
@@ -130,24 +123,28 @@ def padding(method: type[Method]) -> None:
 
 
 def gradients(method: type[Method]) -> None:
-    """Gradients reach the student and the method's own modules, and no frozen teacher."""
-    toy = Toy.of(method())
-    loss = toy.loss(toy_batch())
-    if not loss.requires_grad:
-        raise ContractError("the loss carries no gradient")
-    loss.backward()
-    reached = [p for p in toy.student.model.parameters() if p.grad is not None and p.grad.any()]
-    if not reached:
-        raise ContractError("no gradient reaches the student")
-    parts = {"student": toy.student.model, "modules": toy.modules}
-    for part, name, parameter in _named(parts):
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
-            raise ContractError(f"the gradient of the {part}'s {name} is not finite")
-        if part == "modules" and parameter.requires_grad and parameter.grad is None:
-            raise ContractError(f"no gradient reaches the method's own {name}; the loss does not use it")
-    for _, name, parameter in _named({"teacher": toy.teacher.model if toy.teacher else None}):
-        if parameter.grad is not None or parameter.requires_grad:
-            raise ContractError(f"a gradient reaches the frozen teacher's {name}")
+    """In every stage gradients reach the student, and no frozen teacher; in some stage each of the method's modules."""
+    unused: list[str] | None = None
+    for stage, where in _stages(method):
+        toy = Toy.of(method())
+        loss = toy.loss(toy_batch(), stage=stage)
+        if not loss.requires_grad:
+            raise ContractError(f"the loss carries no gradient{where}")
+        loss.backward()
+        if not any(p.grad is not None and p.grad.any() for p in toy.student.model.parameters()):
+            raise ContractError(f"no gradient reaches the student{where}")
+        parts = {"student": toy.student.model, "modules": toy.modules}
+        for part, name, parameter in _named(parts):
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                raise ContractError(f"the gradient of the {part}'s {name} is not finite{where}")
+        for _, name, parameter in _named({"teacher": toy.teacher.model if toy.teacher else None}):
+            if parameter.grad is not None or parameter.requires_grad:
+                raise ContractError(f"a gradient reaches the frozen teacher's {name}{where}")
+        own = _named({"modules": toy.modules})
+        missed = [name for _, name, parameter in own if parameter.requires_grad and parameter.grad is None]
+        unused = missed if unused is None else [name for name in unused if name in missed]
+    if unused:
+        raise ContractError(f"no gradient reaches the method's own {', '.join(unused)}: no stage's loss uses it")
 
 
 def plain(method: type[Method]) -> None:
@@ -179,14 +176,15 @@ def plain(method: type[Method]) -> None:
 
 def unchanged(method: type[Method]) -> None:
     """The loss leaves batch, student, teacher and settings as they were."""
-    toy, batch = Toy.of(method()), toy_batch()
-    before = _snapshot(toy, batch)
-    toy.loss(batch)
-    after = _snapshot(toy, batch)
-    for name, value in before.items():
-        other = after[name]
-        if not (torch.equal(value, other) if isinstance(value, Tensor) else value == other):
-            raise ContractError(f"the loss changes {name}")
+    for stage, where in _stages(method):
+        toy, batch = Toy.of(method()), toy_batch()
+        before = _snapshot(toy, batch)
+        toy.loss(batch, stage=stage)
+        after = _snapshot(toy, batch)
+        for name, value in before.items():
+            other = after[name]
+            if not (torch.equal(value, other) if isinstance(value, Tensor) else value == other):
+                raise ContractError(f"the loss changes {name}{where}")
 
 
 def stages(method: type[Method]) -> None:
@@ -218,47 +216,10 @@ def deliveries(method: type[Method]) -> None:
             raise ContractError(f"delivery {delivery.name!r}: {error}") from error
 
 
-def round_trip(method: type[Method]) -> None:
-    """What is delivered is a plain student, the same after saving and loading."""
-    toy = Toy.of(method())
-    toy.train([toy_batch()])
-    network, sources = toy.student.model, toy_pairs(3)[0]
-    search = SearchConfig(beam=2)
-    for delivery in toy.method.deliveries(STUDENT, TEACHER):
-        student = network.truncated(delivery.depth).eval()
-        fresh = Transformer(network.config.at_depth(delivery.depth), VOCABULARY)
-        if extra := set(student.state_dict()) ^ set(fresh.state_dict()):
-            raise ContractError(
-                f"delivery {delivery.name!r} differs from a plain student by {', '.join(sorted(extra))}"
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            save_model(student, Path(folder) / "student")
-            loaded = load_model(Path(folder) / "student").eval()
-        if translate_ids(loaded, sources, search, device="cpu") != translate_ids(
-            student, sources, search, device="cpu"
-        ):
-            raise ContractError(f"delivery {delivery.name!r} translates otherwise after it was saved and loaded")
-
-
-def training(method: type[Method]) -> None:
-    """A short training runs through all stages; the loss falls and the student learns."""
-    toy, stages, held_out = Toy.of(method()), method().stages(), toy_batch(16, seed=UPDATES)
-    before = _cross_entropy(toy, held_out)
-    for index, stage in enumerate(stages):
-        batches = [toy_batch(16, seed) for seed in range(max(10, round(UPDATES * stage.share)))]
-        losses = toy.train(batches, stage=index, learning_rate=LEARNING_RATE * stage.learning_rate_scale)
-        if not all(map(math.isfinite, losses)):
-            raise ContractError(f"the loss is no longer finite in stage {stage.name!r} after a few updates")
-        start, end = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
-        if index == 0 and not end < start:
-            raise ContractError(
-                f"the loss does not fall: {start:.4g} a token at first, {end:.4g} after {len(losses)} updates"
-            )
-    after = _cross_entropy(toy, held_out)
-    if not after < before:
-        raise ContractError(
-            f"the student does not learn: its cross-entropy goes from {before:.4g} to {after:.4g} a token"
-        )
+def _stages(method: type[Method]) -> list[tuple[int, str]]:
+    """The index of each stage, and the words that name it where there are several."""
+    stages = method().stages()
+    return [(i, f" in stage {stage.name!r}" if len(stages) > 1 else "") for i, stage in enumerate(stages)]
 
 
 def _terms(method: type[Method], batch: Batch, *, stage: int, dropout: float = 0.0) -> Mapping[str, Term]:
@@ -268,12 +229,6 @@ def _terms(method: type[Method], batch: Batch, *, stage: int, dropout: float = 0
     if not (isinstance(found, Mapping) and found):
         raise ContractError(f"the loss must be a mapping of at least one term, got {found!r}")
     return found
-
-
-def _cross_entropy(toy: Toy, batch: Batch) -> float:
-    """Of the network with the labels, in nats a token."""
-    with torch.no_grad():
-        return toy.step(batch).cross_entropy(toy.student.forward(batch).logits).item() / batch.tokens
 
 
 def _values(terms: Mapping[str, Term]) -> dict[str, float]:

@@ -132,10 +132,10 @@ def run(**options: Any) -> int:
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
     """Show what a run would do, and what is there already."""
-    from bench.run import prepare
+    from bench.run import missing, prepare
 
     prepared = prepare(_request(**options))
-    missing = {task.key for task in prepared.missing}
+    todo = {task.key for task in missing(prepared)}
     tasks: list[dict[str, Any]] = [
         {
             "kind": task.kind,
@@ -153,10 +153,10 @@ def plan(as_json: bool, **options: Any) -> None:
     for name, reason in left_out.items():
         click.echo(f"left out: {name}: {reason}", err=True)
     for task in tasks:
-        state = "present" if task["present"] else "to do" if task["key"] in missing else "not needed"
+        state = "present" if task["present"] else "to do" if task["key"] in todo else "not needed"
         click.echo(f"{state:10}  {task['kind']:9}  {task['key'][:12]}  {task['label']}")
     count = len({row.id for row in prepared.plan.rows})
-    click.echo(f"{count} rows, {len(prepared.plan.rows)} with seeds; {len(missing)} of {len(tasks)} tasks to do, "
+    click.echo(f"{count} rows, {len(prepared.plan.rows)} with seeds; {len(todo)} of {len(tasks)} tasks to do, "
                f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def _input_lines() -> Iterator[str]:
 
 
 def _request(methods: str, langs: str | None, settings: tuple[str, ...], **rest: Any) -> Any:
-    from bench.run import Request
+    from bench.request import Request
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     if not names:

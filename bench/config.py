@@ -86,7 +86,9 @@ class TrainConfig(Frozen):
     clip_norm: float = Field(0.0, ge=0, description="Largest gradient norm; 0 leaves gradients as they are.")
     label_smoothing: Probability = 0.1
     evaluations: Positive = Field(10, description="Dev evaluations, evenly spaced over the budget of each stage.")
-    select: Literal["loss", "bleu"] = Field("loss", description="What chooses the best checkpoint on dev.")
+    select: Literal["loss", "bleu"] = Field(
+        "loss", description="What chooses the best checkpoint: dev loss, or dev BLEU of greedy search."
+    )
     average: int = Field(0, ge=0, description="Deliver the mean of the last N evaluated checkpoints; 0: the best one.")
     patience: int = Field(0, ge=0, description="Stop after N evaluations without improvement; 0: never.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import checks
+from bench import checks, checks_training
 from bench.checks import ContractError, SkippedError
 from bench.errors import UsageError
 from bench.method import Method
@@ -84,8 +84,8 @@ CHECKS = tuple(
         checks.unchanged,
         checks.stages,
         checks.deliveries,
-        checks.round_trip,
-        checks.training,
+        checks_training.round_trip,
+        checks_training.training,
     )
 )
 """The whole suite, in order."""

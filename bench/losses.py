@@ -56,7 +56,15 @@ def divergence(
     )
 
 
-def soft_cross_entropy(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """-sum p_T log p_S: the forward KL plus the teacher's entropy, hence not zero at equality."""
+def soft_cross_entropy(
+    teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0, student_temperature: float | None = None
+) -> Tensor:
+    """-sum p_T log p_S: the forward KL plus the teacher's entropy, hence not zero at equality.
+
+    Args:
+        temperature: divides the teacher's logits, and the student's too unless those have a temperature of their own.
+    """
     p = F.softmax(teacher_logits.float() / temperature, dim=-1)
-    return -(p * F.log_softmax(student_logits.float() / temperature, dim=-1)).sum()
+    own = temperature if student_temperature is None else student_temperature
+    log_s = F.log_softmax(student_logits.float() / own, dim=-1)
+    return -(p * log_s).sum()

@@ -27,13 +27,13 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from bench.config import Depth, Frozen, ModelConfig, explain
@@ -102,9 +102,15 @@ class TrainingText(Frozen):
     n_best: int = Field(1, ge=1)
     choose: Literal["best", "closest", "all"] = "best"
 
+    @model_validator(mode="after")
+    def _beam_gives_n_best(self) -> TrainingText:
+        if self.n_best > self.beam:
+            raise ValueError(f"a beam of {self.beam} cannot give n_best={self.n_best} hypotheses")
+        return self
+
 
 class TeacherText(Frozen):
-    """Settings that combine a method's loss with sequence-level data; a base class for its ``Settings``."""
+    """A base class for a method's ``Settings``, with which its loss can be combined with sequence-level data."""
 
     data: Literal["original", "seqkd", "seqinter"] = setting(
         "original", "Targets: the references, the teacher's best hypotheses, or those closest to the references."
@@ -112,7 +118,7 @@ class TeacherText(Frozen):
     interpolation_k: int = setting(35, "seqinter: hypotheses among which the closest is chosen.", ge=1)
 
     def training_text(self) -> TrainingText:
-        """What ``Method.text`` returns. The beam is 5 for seqkd and K for seqinter (Kim & Rush 2016)."""
+        """The text that ``data`` stands for. The beam is 5 for seqkd and K for seqinter (Kim & Rush 2016)."""
         if self.data == "original":
             return TrainingText()
         if self.data == "seqkd":
@@ -160,8 +166,8 @@ class Forward:
 
     @cached_property
     def logits(self) -> Tensor:
-        """(n, vocabulary) at the packed target positions."""
-        with self.runner.scope():
+        """(n, vocabulary) at the packed target positions; with a gradient if the pass had one, wherever first read."""
+        with self.runner.scope(), torch.set_grad_enabled(self.decoded.states.requires_grad):
             return self.runner.model.project(self.batch.pack(self.decoded.states))
 
 
@@ -238,6 +244,8 @@ class Step:
     teacher: Runner | None
     """The frozen teacher; None unless the method declares ``TeacherUse.FROZEN``."""
     label_smoothing: float
+    random: random.Random
+    """For the method's own draws: seeded by run, stage, update and micro-batch, so that a resumed run repeats them."""
     modules: nn.Module | None = None
     """The method's own trainable modules."""
     stage: int = 0
@@ -245,8 +253,6 @@ class Step:
     """Counts from 1 within the stage."""
     epoch: int = 1
     """Counts from 1 within the stage."""
-    random: random.Random = field(default_factory=lambda: random.Random(0))
-    """For the method's own draws: seeded by run, stage, update and micro-batch, so that a resumed run repeats them."""
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """Label-smoothed cross-entropy with the gold labels, summed over the packed positions."""
@@ -290,8 +296,8 @@ class Method(ABC):
         """The named terms of the loss for one batch; training minimises the sum of ``weight * value`` per token."""
 
     def text(self) -> TrainingText:
-        """The training text of the only stage; the corpus as it is unless overridden."""
-        return TrainingText()
+        """The training text of the only stage: what ``TeacherText`` settings ask for, otherwise the corpus as it is."""
+        return self.settings.training_text() if isinstance(self.settings, TeacherText) else TrainingText()
 
     def stages(self) -> tuple[Stage, ...]:
         """The training runs, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.config import ModelConfig, SearchConfig, TokenizerConfig, TrainConfig
+from bench.config import Depth, ModelConfig, SearchConfig, TokenizerConfig, TrainConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.corpus import Splits
 from bench.data.datasets import get_dataset
@@ -26,7 +25,7 @@ from bench.nmt.model import Transformer, parameter_counts
 from bench.nmt.search import Hypothesis, translate_ids
 from bench.plan import Task, depth_of
 from bench.registry import load_methods, source_hash
-from bench.store import Artifact, Store, write_json, write_text
+from bench.store import SCRATCH, Artifact, Store, write_json, write_text
 from bench.train.trainer import Report, Trainer, chosen_precision, new_network
 
 DEV = "dev"
@@ -184,14 +183,13 @@ class _Phase:
         config = TrainConfig.model_validate(self.task.inputs["training"])
         seed, device, tokenizer = self.task.inputs["seed"], torch.device(self.place.device), self._tokenizer()
         network = new_network(shape, tokenizer.size, seed)
-        search = SearchConfig(beam=1)
+        selection = SearchConfig.model_validate(self.task.inputs["selection"] or {"beam": 1})
         dev_text = _read_lines(self._need("corpus").folder / DEV / "target.txt")
         dev = self._corpus(DEV)
 
-        def dev_bleu() -> float:
-            return score(_translate(network, tokenizer, dev.sources(), search, device), dev_text).bleu
+        def dev_bleu(depth: Depth) -> float:
+            return score(_translate(network, tokenizer, dev.sources(), selection, device, depth=depth), dev_text).bleu
 
-        work = folder / "training"
         trained = Trainer(
             method,
             config,
@@ -207,14 +205,11 @@ class _Phase:
             dev_bleu=dev_bleu,
             seed=seed,
             device=device,
-            folder=work,
+            folder=folder / SCRATCH,
             report=self.report,
         ).train()
         save_model(network, folder)
         write_json(folder / "history.json", list(trained.history))
-        # Out of sight in one step: a kill amid the removal must not leave half a checkpoint to go on from.
-        shutil.rmtree(folder / ".done", ignore_errors=True)
-        shutil.rmtree(work.replace(folder / ".done"))
         summary = asdict(trained)
         del summary["history"]
         return summary
@@ -249,8 +244,9 @@ def _translate(
     search: SearchConfig,
     device: Any,
     progress: Callable[[int], None] | None = None,
+    depth: Depth | None = None,
 ) -> list[str]:
-    found = translate_ids(model, sources, search, device=device, progress=progress)
+    found = translate_ids(model, sources, search, device=device, progress=progress, depth=depth)
     return tokenizer.decode([hypotheses[0].ids for hypotheses in found])
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from bench import ENGINE
-from bench.config import Depth, ModelConfig, Preset
+from bench.config import Depth, ModelConfig, Preset, TrainConfig
 from bench.errors import UsageError
 from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
@@ -93,11 +93,22 @@ class Planner:
     device: str
     _tasks: dict[str, Task] = field(default_factory=dict)
 
-    def plan(self, names: Iterable[str], settings: Mapping[str, Mapping[str, Any]], seeds: Iterable[int]) -> Plan:
+    def plan(
+        self,
+        names: Iterable[str],
+        settings: Mapping[str, Mapping[str, Any]],
+        seeds: Iterable[int],
+        *,
+        named: bool = True,
+    ) -> Plan:
         """The plan that compares ``names`` with the given settings; the teacher and the plain student always take part.
 
+        Args:
+            named: whether the user named these methods. One that does not fit the preset's shapes is then an error;
+                otherwise it is left out with its reason.
+
         Raises:
-            UsageError: an unknown method, or a setting that breaks a rule.
+            UsageError: an unknown method, a setting that breaks a rule, or a named method that does not fit.
         """
         chosen = ["baseline", *(name for name in dict.fromkeys(names) if name != "baseline")]
         built = [self.methods.get(name)(settings.get(name)) for name in chosen]
@@ -108,8 +119,10 @@ class Planner:
             for method in built:
                 try:
                     rows += self._method(method, seed)
-                except UsageError:
-                    raise
+                except UsageError as error:
+                    if named:
+                        raise
+                    left_out[method.name] = str(error)
                 except Exception as error:
                     left_out[method.name] = f"{type(error).__name__}: {error}".splitlines()[0]
         return Plan(self.dataset, self.preset, tuple(rows), left_out)
@@ -144,13 +157,20 @@ class Planner:
     def _teacher(self, seed: int) -> Task:
         shape, training = self.preset.teacher, self.preset.teacher_training
         inputs = {
+            "source": source_hash(self.methods.get("baseline")),
             "architecture": shape.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
+            "selection": self._selection(training),
             "seed": seed,
             "device": self.device,
         }
         work = training.target_tokens * _size(shape) * 3
         return self._task("teacher", f"teacher, seed {seed}", inputs, self._corpus(), work=work)
+
+    def _selection(self, training: TrainConfig) -> dict[str, Any] | None:
+        """The search behind dev BLEU, greedy, where that chooses the checkpoint."""
+        greedy = self.preset.search.model_copy(update={"beam": 1})
+        return greedy.model_dump(mode="json") if training.select == "bleu" else None
 
     def _text(self, text: TrainingText, seed: int) -> Task | None:
         if text.origin == "original":
@@ -175,6 +195,7 @@ class Planner:
             "teacher_architecture": preset.teacher.model_dump(mode="json"),
             "student_architecture": preset.student.model_dump(mode="json"),
             "training": preset.training.model_dump(mode="json"),
+            "selection": self._selection(preset.training),
             "teacher": teacher.key if teacher else None,
             "texts": [text.key if text else None for text in texts],
             "seed": seed,

@@ -22,6 +22,7 @@ class Display:
         self._bars: dict[str, TaskID] = {}
         self._since: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._first: dict[str, tuple[int, float]] = {}
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -46,7 +47,9 @@ class Display:
 
     def advanced(self, task: Any, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        speed = done / max(now - self._since[task.key], 1e-9)
+        # A task that goes on from a checkpoint starts at more than nothing, which says nothing of its speed.
+        before, since = self._first.setdefault(task.key, (done, now))
+        speed = (done - before) / max(now - since, 1e-9)
         shown = f"{speed:,.0f}/s  {note}"
         self._progress.update(self._bars[task.key], completed=done, total=total, note=shown)
         if not self.console.is_terminal and now - self._told[task.key] >= LINE_SECONDS:
@@ -63,6 +66,6 @@ class Display:
         else:
             seconds = "not started"
         self._progress.update(self._whole, completed=self._count)
-        state = f"failed: {failure.reason}" if failure else "done"
+        state = f"failed: {failure}" if failure else "done"
         line = f"[{self._count}/{self._total}] {task.label}: {state} ({seconds})"
         self.console.print(line, highlight=False, markup=False, style="red" if failure else None)

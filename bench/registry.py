@@ -18,11 +18,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+from bench.config import SECTIONS
 from bench.errors import UsageError, unknown_name
 from bench.method import Method
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "methods"
 GROUP = "bench.methods"
+RESERVED = ("all", *SECTIONS)
+"""Names with another meaning on the command line."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def _usable(method: type[Method], place: str) -> type[Method]:
     missing = sorted(method.__abstractmethods__) + [name for name in ("title",) if not hasattr(method, name)]
     if missing:
         raise UsageError(f"{place}: the method lacks {' and '.join(missing)}")
+    if method.name in RESERVED:
+        raise UsageError(f"{place}: {method.name!r} means something else on the command line; rename the method")
     return method
 
 

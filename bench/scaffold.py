@@ -6,12 +6,8 @@ import keyword
 from pathlib import Path
 from string import Template
 
-from bench.config import SECTIONS
 from bench.errors import UsageError
-from bench.registry import load_methods
-
-RESERVED = ("all", *SECTIONS)
-"""Names with another meaning on the command line."""
+from bench.registry import RESERVED, load_methods
 
 METHOD = Template('''\
 """$title: say in one sentence what the student learns from."""
@@ -19,7 +15,7 @@ METHOD = Template('''\
 from __future__ import annotations
 
 from bench.losses import divergence
-from bench.method import Method, Range, Step, TeacherUse, Term, setting
+from bench.method import Method, Range, Step, TeacherText, TeacherUse, Term, setting
 
 
 class $class_name(Method):
@@ -35,7 +31,7 @@ class $class_name(Method):
     teacher = TeacherUse.FROZEN
     plain = {"weight": 0.0}  # the settings with which this is plain training; None if there are none
 
-    class Settings(Method.Settings):
+    class Settings(TeacherText):  # with these, `data` chooses references or the teacher's translations
         # Each with the published value, what it does, its rules, and where tuning looks.
         weight: float = setting(0.5, "Weight of the teacher's term.", ge=0, le=1, search=Range(0.1, 0.9))
 
@@ -50,7 +46,7 @@ class $class_name(Method):
             "kd": Term(divergence(teacher.logits, student.logits), self.settings.weight),
         }
 
-    # More can be said by overriding text(), stages(), modules(), architecture() or deliveries(): see bench/method.py.
+    # More can be said by overriding stages(), modules(), architecture() or deliveries(): see bench/method.py.
 ''')
 
 TEST = Template('''\

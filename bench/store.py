@@ -20,6 +20,8 @@ from typing import Any
 from filelock import FileLock
 
 MANIFEST = "manifest.json"
+SCRATCH = "scratch"
+"""The part of a work folder that a maker needs for resuming only; it goes once the artifact is there."""
 
 Inputs = Mapping[str, Any]
 Maker = Callable[[Path], Mapping[str, Any]]
@@ -110,4 +112,5 @@ class Store:
                 {"kind": kind, "key": key, "created": created, "inputs": dict(inputs), "details": details},
             )
             os.replace(work, place / key)
+            shutil.rmtree(place / key / SCRATCH, ignore_errors=True)
         return self.get(kind, key)

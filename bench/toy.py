@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.config import ModelConfig
+from bench.config import ModelConfig, TrainConfig
+from bench.data.batches import EncodedCorpus
 from bench.method import Method, Runner, Step, TeacherUse, total
 from bench.nmt.batch import EOS, Batch
 from bench.nmt.model import Transformer
+from bench.train.trainer import Trainer
 
 VOCABULARY = 24
 FIRST_WORD = EOS + 1
@@ -24,6 +26,17 @@ TEACHER = ModelConfig(width=24, ffn=48, heads=4, encoder_layers=3, decoder_layer
 LABEL_SMOOTHING = 0.1
 LEARNING_RATE = 5e-3
 TEACHER_UPDATES = 60
+TRAINING = TrainConfig(
+    target_tokens=3600,
+    batch_tokens=128,
+    learning_rate=LEARNING_RATE,
+    warmup_updates=5,
+    clip_norm=1.0,
+    label_smoothing=LABEL_SMOOTHING,
+    evaluations=4,
+    precision="fp32",
+)
+"""Some 30 updates, over three epochs of the toy corpus."""
 
 
 def toy_pairs(count: int, seed: int = 0) -> tuple[list[list[int]], list[list[int]]]:
@@ -49,7 +62,7 @@ def toy_teacher() -> Transformer:
         optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
         for update in range(TEACHER_UPDATES):
             batch = toy_batch(16, update)
-            step = Step(batch, Runner(model), None, LABEL_SMOOTHING)
+            step = Step(batch, Runner(model), None, LABEL_SMOOTHING, random.Random(update))
             loss = step.cross_entropy(step.student.forward(batch).logits) / batch.tokens
             optimiser.zero_grad()
             loss.backward()
@@ -86,8 +99,8 @@ class Toy:
             self.student,
             self.teacher,
             LABEL_SMOOTHING,
+            random.Random(seed),
             modules=self.modules,
-            random=random.Random(seed),
             **where,
         )
 
@@ -95,19 +108,31 @@ class Toy:
         """The whole loss of a batch, summed over target tokens."""
         return total(self.method.loss(self.step(batch, seed=seed, **where)))
 
-    def parameters(self) -> list[nn.Parameter]:
-        """What training moves."""
-        parts = [self.student.model] + ([self.modules] if self.modules is not None else [])
-        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
-    def train(self, batches: Iterable[Batch], *, stage: int = 0, learning_rate: float = LEARNING_RATE) -> list[float]:
-        """One update of Adam for each batch; returns the loss per token before each."""
-        optimiser = torch.optim.Adam(self.parameters(), lr=learning_rate)
-        losses = []
-        for update, batch in enumerate(batches, start=1):
-            loss = self.loss(batch, seed=update, stage=stage, update=update) / batch.tokens
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        return losses
+def toy_corpora(folder: Path) -> tuple[EncodedCorpus, EncodedCorpus]:
+    """Write the training and dev text of the toy language into ``folder``, encoded as a run has them."""
+    made = []
+    for name, count, seed in (("train", 200, 1), ("dev", 20, 2)):
+        EncodedCorpus.write(folder / name, zip(*toy_pairs(count, seed), strict=True), VOCABULARY)
+        made.append(EncodedCorpus.open(folder / name))
+    return made[0], made[1]
+
+
+def toy_trainer(
+    method: Method, corpora: tuple[EncodedCorpus, EncodedCorpus], folder: Path, config: TrainConfig = TRAINING
+) -> Trainer:
+    """The trainer of a run for ``method``, with dropout, which goes on from the checkpoints in ``folder``."""
+    toy, (train, dev) = Toy.of(method, dropout=0.1), corpora
+    return Trainer(
+        method,
+        config,
+        toy.student.model,
+        teacher=toy.teacher.model if toy.teacher else None,
+        modules=toy.modules,
+        depths=[delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)],
+        texts=[train] * len(method.stages()),
+        dev=dev,
+        seed=1,
+        device=torch.device("cpu"),
+        folder=folder,
+    )

@@ -19,7 +19,6 @@ from bench.method import (
     TeacherText,
     TeacherUse,
     Term,
-    TrainingText,
     setting,
 )
 
@@ -84,8 +83,10 @@ class AlignToDistill(Method):
     Here a is alpha and b is beta. D compares the teacher's attention maps with the student's after the alignment, which
     trains with the student and is not delivered. The defaults are the released code's behaviour: softmax over whole
     maps with padding and future positions included, D summed over sentences and maps, the response averaged over
-    padding too. The clean form is ``mask_pads=true align_reduction=mean_per_map``, with a larger beta: its D does not
-    grow with the batch.
+    padding too.
+
+    The clean form, whose D does not grow with the batch, is ``mask_pads=true align_reduction=mean_per_map beta=3600``.
+    The release adds up 24 maps of about 150 sentences (4,096 tokens), so that 3,600 times their mean weighs the same.
     """
 
     name = "a2d"
@@ -118,9 +119,6 @@ class AlignToDistill(Method):
         teacher_temperature: float = setting(1.0, "Divides the teacher's logits.", gt=0)
         student_temperature: float = setting(1.0, "Divides the student's logits in the teacher's term.", gt=0)
 
-    def text(self) -> TrainingText:
-        return self.settings.training_text()
-
     def padding_invariant(self) -> bool:
         return self.settings.mask_pads
 
@@ -136,7 +134,7 @@ class AlignToDistill(Method):
         student = step.student.forward(batch, attention=attention)
         teacher = step.teacher.forward(batch, attention=attention)
         kd = soft_cross_entropy(
-            teacher.logits / options.teacher_temperature, student.logits / options.student_temperature
+            teacher.logits, student.logits, options.teacher_temperature, options.student_temperature
         )
         # Training divides by the n real tokens. The released response is a mean over all B*T positions: n / (B*T).
         scale = 1.0 if options.mask_pads else batch.tokens / batch.target.numel()

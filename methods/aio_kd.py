@@ -119,7 +119,10 @@ class AllInOne(Method):
         alpha: float = setting(5.5, "Weight of the divergence from the teacher.", ge=0, search=Range(0.5, 8.0))
         beta: float = setting(0.5, "Weight of mutual learning.", ge=0, search=Range(0.05, 1.0))
         eta: float = setting(
-            1.1, "Ratio of cross-entropies from which gradients are detached.", ge=0, search=Range(1.0, 1.3)
+            1.1,
+            "Ratio of cross-entropies from which gradients are detached; a very large one: never, 0: always.",
+            ge=0,
+            search=Range(1.0, 1.3),
         )
         students: int = setting(2, "Truncations drawn in each step, with replacement.", ge=1)
         min_depth: int = setting(2, "Fewest layers on either side.", ge=1)
@@ -131,7 +134,7 @@ class AllInOne(Method):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        first, text = self.settings.first_stage_share, self.settings.training_text()
+        first, text = self.settings.first_stage_share, self.text()
         mutual = Stage(name="mutual", share=1 - first, text=text)
         return (Stage(name="teacher", share=first, text=text), mutual) if first else (mutual,)
 
@@ -139,7 +142,13 @@ class AllInOne(Method):
         network = student.model_copy(
             update={"encoder_layers": teacher.encoder_layers, "decoder_layers": teacher.decoder_layers}
         )
-        candidates(network, self.settings.min_depth)
+        trained = candidates(network, self.settings.min_depth)
+        if student.depth not in trained:
+            among = ", ".join(map(str, trained))
+            raise UsageError(
+                f"aio_kd: the student's depth {student.depth} is not among those trained, {among}: lower min_depth, or "
+                "take a student no deeper than the teacher, with at least as many encoder as decoder layers."
+            )
         return network
 
     def deliveries(self, student: ModelConfig, teacher: ModelConfig) -> tuple[Delivery, ...]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.losses import divergence
-from bench.method import PAD, Choice, Method, Paper, Range, Step, TeacherText, TeacherUse, Term, TrainingText, setting
+from bench.method import PAD, Choice, Method, Paper, Range, Step, TeacherText, TeacherUse, Term, setting
 
 LOG_EPSILON = 1e-6
 
@@ -82,11 +82,9 @@ class TieKD(Method):
         use_log_eps: bool = setting(True, "1e-6 inside the KL's logarithms, as released; otherwise the exact KL.")
         predicted_pad: Literal["masked", "visible"] = setting(
             "masked",
-            "Whether a predicted padding token is hidden from later positions, as released, or an ordinary token.",
+            "Whether a predicted padding token is hidden from later positions, as released, or an ordinary token; "
+            "either way it takes up a position.",
         )
-
-    def text(self) -> TrainingText:
-        return self.settings.training_text()
 
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None

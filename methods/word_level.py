@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.losses import divergence, soft_cross_entropy
-from bench.method import Method, Paper, Range, Step, TeacherText, TeacherUse, Term, TrainingText, setting
+from bench.method import Method, Paper, Range, Step, TeacherText, TeacherUse, Term, setting
 
 
 class WordLevel(Method):
@@ -33,9 +33,6 @@ class WordLevel(Method):
         divergence: Literal["forward_kl", "reverse_kl", "js", "tvd", "cross_entropy"] = setting(
             "forward_kl", "How the two distributions are compared."
         )
-
-    def text(self) -> TrainingText:
-        return self.settings.training_text()
 
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None

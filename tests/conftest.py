@@ -8,7 +8,8 @@ from typing import NamedTuple
 import micro
 import pytest
 
-from bench.run import Outcome, Request
+from bench.request import Request
+from bench.run import Outcome
 
 
 class Finished(NamedTuple):

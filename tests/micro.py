@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 
 import bench
-from bench.run import Outcome, Request, run
+from bench.request import Request
+from bench.run import Outcome, run
 
 ROOT = Path(bench.__file__).resolve().parent.parent
 SETTINGS: dict[str, Any] = {

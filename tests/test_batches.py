@@ -11,7 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.config import preset
 from bench.data.batches import COUNTS_FILE, EncodedCorpus, evaluation_batches, padding_share, token_batches
+from bench.data.synthetic import generate
+from bench.data.tokenizer import Tokenizer
 from bench.errors import DataError
 from bench.nmt.batch import BOS, EOS, PAD, UNK, Batch
 
@@ -193,6 +196,20 @@ def test_little_padding_at_realistic_lengths() -> None:
     lengths = realistic_lengths()
     assert padding_share(lengths, token_batches(lengths, 1024, seed=1, epoch=0)) < 0.05
     assert padding_share(lengths, evaluation_batches(lengths, 1024)) < 0.05
+
+
+def test_little_padding_in_the_embedded_data_set_with_the_quick_preset(tmp_path: Path) -> None:
+    quick, train = preset("quick"), generate().train
+    Tokenizer.train([*train.source, *train.target], quick.tokenizer, tmp_path / "tokenizer.model")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.model")
+    lengths = np.array(
+        [[*map(len, side)] for side in (tokenizer.encode(train.source), tokenizer.encode(train.target))]
+    ).T
+    for recipe in (quick.training, quick.teacher_training):
+        for epoch in range(1, 6):
+            batches = token_batches(lengths, recipe.batch_tokens, seed=1, epoch=epoch)
+            assert sum(map(len, batches)) == len(train)
+            assert padding_share(lengths, batches) < 0.10
 
 
 def test_padding_share_counts_cells_of_both_sides() -> None:

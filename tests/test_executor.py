@@ -85,7 +85,8 @@ def test_a_failure_costs_its_task_and_what_needs_it(tmp_path, deed, reason):
     good = Node("good", folder=folder)
     log = Log()
     failures = execute([bad, after, last, good], act, Slots(1, 1), log)
-    assert {key: failure.reason for key, failure in failures.items()} == dict.fromkeys(("bad", "after", "last"), reason)
+    reasons = {key: str(failure) for key, failure in failures.items()}
+    assert reasons == {"bad": reason, "after": f"task bad: {reason}", "last": f"task bad: {reason}"}
     assert log.order == ["bad", "good"]
     assert log.ended == {**failures, "good": None}
 

@@ -52,6 +52,13 @@ def test_soft_cross_entropy_is_the_divergence_and_the_entropy_of_the_teacher() -
     assert soft_cross_entropy(logits(TEACHER), logits(TEACHER)).item() == pytest.approx(1.029653, abs=1e-6)
 
 
+def test_soft_cross_entropy_takes_a_temperature_for_each_side_or_one_for_both() -> None:
+    teacher, student = logits(TEACHER), logits(STUDENT)
+    expected = -((teacher / 2).softmax(-1) * (student / 4).log_softmax(-1)).sum()
+    assert soft_cross_entropy(teacher, student, 2.0, 4.0).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.equal(soft_cross_entropy(teacher, student, 2.0), soft_cross_entropy(teacher, student, 2.0, 2.0))
+
+
 def test_kl_and_soft_cross_entropy_pull_the_student_alike() -> None:
     gradients = []
     for loss in (divergence, soft_cross_entropy):

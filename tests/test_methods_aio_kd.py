@@ -53,6 +53,18 @@ def test_a_network_too_shallow_for_min_depth_is_a_usage_error(network: ModelConf
         method.deliveries(STUDENT, network)
 
 
+@pytest.mark.parametrize(("encoder", "decoder"), [(2, 3), (1, 1), (4, 2)])
+def test_a_student_that_would_not_be_delivered_is_a_usage_error(encoder: int, decoder: int) -> None:
+    student = STUDENT.model_copy(update={"encoder_layers": encoder, "decoder_layers": decoder})
+    for ask in (AllInOne().architecture, AllInOne().deliveries):
+        with pytest.raises(
+            UsageError, match=f"student's depth {encoder}-{decoder} is not among .* 2-2, 3-2, 3-3: lower"
+        ):
+            ask(student, TEACHER)
+    if (encoder, decoder) == (1, 1):
+        assert AllInOne({"min_depth": 1}).architecture(student, TEACHER).depth == TEACHER.depth
+
+
 def test_the_worked_combination_with_and_without_mutual_learning() -> None:
     given = torch.tensor(2.0), torch.tensor([2.1, 2.4]), torch.tensor([0.3, 0.5])
     assert total(combine(*given, None, alpha=5.5, beta=0.5)).item() == pytest.approx(8.7, abs=1e-5)

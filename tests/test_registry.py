@@ -12,7 +12,7 @@ import pytest
 import bench
 from bench import registry
 from bench.errors import UsageError
-from bench.registry import load_file, load_methods, source_hash
+from bench.registry import RESERVED, load_file, load_methods, source_hash
 
 SOURCE = """
 from __future__ import annotations
@@ -105,6 +105,28 @@ def test_a_clash_names_both_files_and_the_first_stays(tmp_path: Path) -> None:
     assert methods.found["word_level"].__module__ == "methods.word_level"
     assert str(path) in methods.broken["word_level"]
     assert str(registry.BUILT_IN / "word_level.py") in methods.broken["word_level"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_name_with_another_meaning_on_the_command_line_is_refused(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name)
+    methods = load_methods(tmp_path)
+    assert set(methods.found) == BUILT_IN
+    assert methods.broken == {name: f"{path}: {name!r} means something else on the command line; rename the method"}
+    with pytest.raises(UsageError, match="means something else"):
+        load_file(path)
+
+
+def test_an_entry_point_with_another_meaning_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "package_of_search.py").write_text(SOURCE.format(name="search"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("search", "package_of_search:Mine", "bench.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: [entry])
+    assert "means something else on the command line" in load_methods().broken["search"]
+
+
+def test_the_reserved_names_are_all_and_the_sections_of_a_preset() -> None:
+    assert set(RESERVED) == {"all", "tokenizer", "teacher", "student", "teacher_training", "training", "search"}
 
 
 def test_an_unknown_name_gets_the_legal_ones_and_the_nearest() -> None:

@@ -12,10 +12,14 @@ import micro
 import pytest
 from workers import wait_for
 
-from bench import run as run_module
+from bench import phases
+from bench import request as request_module
+from bench import store as store_module
 from bench.errors import UsageError
+from bench.recorder import command
 from bench.results import check_hypotheses, parse_record, read_records
-from bench.run import command, prepare
+from bench.run import missing, prepare
+from bench.train.trainer import Trainer
 
 PLUG_IN = """
 import os
@@ -117,7 +121,7 @@ def copy(finished, tmp_path):
     """A copy of the finished run that may be changed."""
     runs = tmp_path / "runs"
     shutil.copytree(finished.request.runs, runs)
-    return run_module.Request(**(vars(finished.request) | {"runs": runs}))
+    return request_module.Request(**(vars(finished.request) | {"runs": runs}))
 
 
 def test_lost_or_damaged_records_are_written_again_without_training(copy):
@@ -141,8 +145,8 @@ def test_a_finished_row_needs_only_its_scores(copy):
 def test_lost_scores_are_made_from_the_models_that_are_there(copy):
     expected = micro.results(copy.runs)
     shutil.rmtree(copy.runs / "artifacts" / "scores")
-    missing = prepare(copy).missing
-    assert {task.kind for task in missing} == {"scores"}
+    todo = missing(prepare(copy))
+    assert {task.kind for task in todo} == {"scores"}
     assert micro.run_here(copy)[0].trained == 9
     assert micro.results(copy.runs) == expected
 
@@ -150,7 +154,7 @@ def test_lost_scores_are_made_from_the_models_that_are_there(copy):
 def test_a_file_that_cannot_be_imported_breaks_nothing_and_is_told(copy, tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "broken.py").write_text("import no_such_package")
-    outcome, printed = micro.run_here(run_module.Request(**(vars(copy) | {"methods_dir": tmp_path / "more"})))
+    outcome, printed = micro.run_here(request_module.Request(**(vars(copy) | {"methods_dir": tmp_path / "more"})))
     assert (outcome.failures, outcome.trained) == ({}, 0)
     assert "left out: broken: " in printed
     assert "No module named 'no_such_package'" in printed
@@ -199,7 +203,7 @@ def test_a_failed_row_that_later_succeeds_goes_on_and_replaces_its_record(tmp_pa
     wanted = micro.request(tmp_path, "flaky", corpus=corpus, methods_dir=more)
     assert len(micro.run_here(wanted)[0].failures) == 1
     assert "failed" in [record.status for record in records(wanted.runs)]
-    (states,) = (wanted.runs / "artifacts" / "student").glob(".*.work/training/state-*")
+    (states,) = (wanted.runs / "artifacts" / "student").glob(".*.work/scratch/state-*")
     assert json.loads((states / "progress.json").read_text())["update"] > 0
     flag.unlink()
     outcome = micro.run_here(wanted)[0]
@@ -213,12 +217,12 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tmp_path, corpus,
     artifacts, rows = wanted.runs / "artifacts", wanted.runs / "records" / "corpus"
 
     def stage_of_aio() -> bool:
-        texts = [path.read_text() for path in artifacts.glob("student/.*.work/training/state-*/progress.json")]
+        texts = [path.read_text() for path in artifacts.glob("student/.*.work/scratch/state-*/progress.json")]
         return any('"stage": 1' in text for text in texts)
 
     moments = {
         "the corpus is begun": lambda: any(artifacts.glob("corpus/*")),
-        "the teacher has a checkpoint": lambda: any(artifacts.glob("teacher/.*.work/training/state-*")),
+        "the teacher has a checkpoint": lambda: any(artifacts.glob("teacher/.*.work/scratch/state-*")),
         "the teacher's text is there": lambda: any(artifacts.glob("text/[0-9a-f]*")),
         "the second stage has begun": stage_of_aio,
         "a record is written": lambda: any(rows.glob("*.json")),
@@ -251,7 +255,7 @@ def kill_when(condition, what: str, driver: subprocess.Popen) -> None:
 def test_an_interrupt_stops_the_workers_and_says_how_to_go_on(tmp_path, corpus):
     wanted = micro.request(tmp_path, corpus=corpus, settings={"teacher_training.target_tokens": 10_000_000})
     driver = micro.started("run", *micro.arguments(wanted), cwd=tmp_path)
-    wait_for(lambda: any((wanted.runs / "artifacts").glob("teacher/.*.work/training")), "the teacher's training")
+    wait_for(lambda: any((wanted.runs / "artifacts").glob("teacher/.*.work/scratch")), "the teacher's training")
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130, err
@@ -270,42 +274,32 @@ def group_lives(group: int) -> bool:
     return False
 
 
-def test_half_removed_checkpoints_of_a_finished_training_are_no_hindrance(tmp_path, corpus, monkeypatch):
-    """A kill amid the removal of the checkpoints leaves no half of one to go on from."""
-    wanted = micro.request(tmp_path, corpus=corpus)
-    prepared = prepare(wanted)
-    from bench import phases
-
-    monkeypatch.setattr(phases.shutil, "rmtree", stopping_half_way(shutil.rmtree))
-    teacher = next(task for task in prepared.missing if task.kind == "teacher")
+def test_a_kill_after_the_last_update_costs_no_training(tmp_path, corpus, monkeypatch):
+    """Between the end of the training and the artifact, only what comes after the training is done again."""
+    prepared = prepare(micro.request(tmp_path, corpus=corpus))
+    teacher = next(task for task in missing(prepared) if task.kind == "teacher")
     for task in teacher.upstream()[:-1]:
         phases.carry_out(task, prepared.place)
-    with pytest.raises(KeyboardInterrupt):
-        phases.carry_out(teacher, prepared.place)
-    monkeypatch.undo()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            phases.carry_out(teacher, prepared.place)
+    monkeypatch.setattr(Trainer, "_update", killed)
     made = phases.carry_out(teacher, prepared.place)
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "history.json", "manifest.json", "model.json", "model.safetensors",
     ]  # fmt: skip
 
 
-def stopping_half_way(rmtree):
-    def stopped(folder, ignore_errors=False):
-        if any(Path(folder).glob("state-*/network.safetensors")):
-            next(Path(folder).glob("state-*/network.safetensors")).unlink()
-            raise KeyboardInterrupt
-        rmtree(folder, ignore_errors=ignore_errors)
-
-    return stopped
-
-
 def test_a_method_file_that_changes_during_the_run_is_noticed(tmp_path, corpus):
-    from bench import phases
-
     plug_in(tmp_path / "more", "mine")
     prepared = prepare(micro.request(tmp_path, "mine", corpus=corpus, methods_dir=tmp_path / "more"))
     plug_in(tmp_path / "more", "mine", "nll = 2 * nll")
-    student = next(task for task in prepared.missing if task.label.startswith("mine"))
+    student = next(task for task in missing(prepared) if task.label.startswith("mine"))
     with pytest.raises(UsageError, match="the file of mine was changed"):
         phases.carry_out(student, prepared.place)
 
@@ -374,13 +368,13 @@ class TestPrepare:
             micro.run_here(micro.request(tmp_path, corpus=prefix))
 
     def test_the_threads_are_shared_out(self, tmp_path, corpus, monkeypatch):
-        monkeypatch.setattr(run_module, "default_slots", lambda device: run_module.Slots(8, 1))
+        monkeypatch.setattr(request_module, "default_slots", lambda device: request_module.Slots(8, 1))
         slots = [prepare(micro.request(tmp_path, corpus=corpus, workers=n)).slots for n in (None, 2, 100)]
         assert [(each.workers, each.threads) for each in slots] == [(8, 1), (2, 4), (100, 1)]
 
 
 def test_the_command_of_a_record_makes_its_row_again(tmp_path):
-    request = run_module.Request(
+    request = request_module.Request(
         methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, runs=tmp_path,
         settings={"word_level.alpha": 0.5, "tie_kd.k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
                   "word_level.divergence": "reverse kl", "a2d.x": True},

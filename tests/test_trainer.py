@@ -134,7 +134,7 @@ def test_training_learns(corpora, tmp_path):
 def test_the_best_checkpoint_is_delivered(corpora, tmp_path, select):
     config = CONFIG.model_copy(update={"select": select, "learning_rate": 0.05})
     scores = iter([10.0, 30.0, 20.0, 30.0, 5.0])
-    made = make(corpora, tmp_path, config=config, dev_bleu=lambda: next(scores))
+    made = make(corpora, tmp_path, config=config, dev_bleu=lambda depth: next(scores))
     report = made.train()
     best = report.history[1] if select == "bleu" else min(report.history, key=lambda point: point["dev_loss"])
     assert report.best_update == best["update"]
@@ -180,7 +180,7 @@ def test_accumulated_micro_batches_make_the_same_update_as_one_batch(corpora, tm
         torch.testing.assert_close(weights(made[1])[name], tensor, rtol=1e-4, atol=1e-6)
 
 
-def test_dev_loss_is_summed_over_the_delivered_depths(corpora, tmp_path):
+def test_dev_loss_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
     method = METHODS["aio_kd"]()
     depths = [delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)]
     made = make(corpora, tmp_path, "aio_kd")
@@ -191,7 +191,7 @@ def test_dev_loss_is_summed_over_the_delivered_depths(corpora, tmp_path):
         made.depths = [depth]
         alone.append(made.dev_loss())
     assert len(alone) == 3
-    assert together == pytest.approx(sum(alone))
+    assert together == pytest.approx(sum(alone) / 3)
 
 
 class Faulty(Method):
@@ -250,6 +250,54 @@ def test_progress_is_reported_up_to_the_budget(corpora, tmp_path, monkeypatch):
     assert done == sorted(done)
     assert done[-1] == CONFIG.target_tokens
     assert {news[1] for news in told} == {CONFIG.target_tokens}
+
+
+def test_dev_bleu_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
+    asked = []
+
+    def dev_bleu(depth):
+        asked.append(depth)
+        return 10.0 * depth.encoder
+
+    config = CONFIG.model_copy(update={"select": "bleu", "evaluations": 1, "target_tokens": 200})
+    report = make(corpora, tmp_path, "aio_kd", config, dev_bleu=dev_bleu).train()
+    assert [str(depth) for depth in asked] == ["2-2", "3-2", "3-3"] * 2
+    assert report.history[0]["dev_bleu"] == pytest.approx(80 / 3)
+
+
+def test_fp16_goes_on_with_its_scale(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    config = CONFIG.model_copy(update={"precision": "fp16", "target_tokens": 1200})
+
+    def scaled(folder):
+        made = make(corpora, folder, config=config)
+        made.scaler.set_growth_interval(4)  # so that the scale moves within a short training
+        return made
+
+    whole = scaled(tmp_path / "whole")
+    whole.train()
+    part = scaled(tmp_path / "part")
+    loss, calls = part.method.loss, []
+
+    def stopping(step):
+        calls.append(1)
+        if len(calls) > 10:
+            raise StoppedError
+        return loss(step)
+
+    part.method.loss = stopping
+    with pytest.raises(StoppedError):
+        part.train()
+    resumed = scaled(tmp_path / "part")
+    resumed.train()
+    assert resumed.scaler.get_scale() == whole.scaler.get_scale() != 65536.0
+    assert same(weights(whole), weights(resumed))
+
+
+def test_an_fp16_gradient_that_never_fits_stops(corpora, tmp_path):
+    made = make(corpora, tmp_path, config=CONFIG.model_copy(update={"precision": "fp16"}), method=Vertical())
+    with pytest.raises(TrainingError, match="not finite at any fp16 scale"):
+        made.train()
 
 
 def test_bf16_stays_close_to_fp32(corpora, tmp_path):

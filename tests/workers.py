@@ -28,6 +28,10 @@ class Node:
     deed: str = "nothing"
     folder: str = "."
 
+    @property
+    def label(self) -> str:
+        return f"task {self.key}"
+
 
 @dataclass
 class Log:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Ledger:
-    """Wall seconds by phase. A phase opened inside another is charged to itself only, so the phases add up."""
+    """Wall seconds by phase. A phase opened inside another is charged to itself only, so the phases add up.
 
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+    Args:
+        seconds: what was charged before.
+        synchronise: waits for work that was queued elsewhere, as on a GPU; called before each reading of the clock.
+    """
+
+    def __init__(self, seconds: dict[str, float] | None = None, synchronise: Callable[[], None] = lambda: None) -> None:
+        self._synchronise = synchronise
         self.seconds: dict[str, float] = dict(seconds or {})
         self._open: list[str] = []
         self._since = 0.0
@@ -32,6 +38,7 @@ class Ledger:
         return dict(self.seconds)
 
     def _charge(self) -> None:
+        self._synchronise()
         now = time.perf_counter()
         if self._open:
             self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + now - self._since

@@ -68,7 +68,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.dropout = config.attention_dropout
-        self.output = projection(config.width, 1)
+        self.output = projection(config.width, 1, gain=1.0)
 
     def attend(
         self,
@@ -229,14 +229,14 @@ def dropped(states: Tensor, rate: float, training: bool) -> Tensor:
         return F.dropout(states, rate)
     count = states.numel()
     noise = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    kept = noise.view(states.shape) < round((0.5 - rate) * 2**16)
+    kept = noise.view(states.shape) <= round((0.5 - rate) * 2**16) - 1
     return states * kept.to(states.dtype).mul_(1 / (1 - rate))
 
 
-def projection(width: int, parts: int) -> nn.Linear:
-    """``parts`` square projections of one input, each scaled as if query, key and value were one matrix."""
+def projection(width: int, parts: int, gain: float = 2**-0.5) -> nn.Linear:
+    """``parts`` square projections of one input; the default gain is as if query, key and value were one matrix."""
     linear = nn.Linear(width, parts * width)
     for block in linear.weight.detach().split(width):
-        nn.init.xavier_uniform_(block, gain=2**-0.5)
+        nn.init.xavier_uniform_(block, gain=gain)
     nn.init.zeros_(linear.bias)
     return linear

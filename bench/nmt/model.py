@@ -97,7 +97,8 @@ class Transformer(nn.Module):
             UsageError: a sentence is longer than ``max_positions``.
         """
         mask = source.ne(PAD)
-        padded = not bool(mask.all())
+        # On a GPU, looking would cost more than the mask does.
+        padded = mask.is_cuda or not bool(mask.all())
         keys = mask[:, None, None, :] if padded else None
         maps: list[Tensor] | None = [] if attention else None
         layers: list[Tensor] = []

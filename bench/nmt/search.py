@@ -68,12 +68,14 @@ def translate_ids(
     *,
     n_best: int = 1,
     device: torch.device | str,
+    depth: Depth | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate lists of ids, each ending with EOS, in batches of similar length; the answer is in input order.
 
     Args:
         device: where the model is.
+        depth: use the first layers only.
         progress: called after each batch with the number of sentences done so far.
     """
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]), reverse=True)
@@ -82,7 +84,7 @@ def translate_ids(
         chosen = order[start : start + config.batch_sentences]
         rows = [torch.tensor(sources[i]) for i in chosen]
         source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
-        found.update(zip(chosen, search(model, source, config, n_best=n_best), strict=True))
+        found.update(zip(chosen, search(model, source, config, n_best=n_best, depth=depth), strict=True))
         if progress:
             progress(len(found))
     return [found[i] for i in range(len(sources))]

@@ -25,6 +25,8 @@ class Node(Protocol):
     @property
     def key(self) -> str: ...
     @property
+    def label(self) -> str: ...
+    @property
     def needs(self) -> tuple[Any, ...]: ...
     @property
     def work(self) -> float: ...
@@ -36,6 +38,11 @@ class Failure:
 
     reason: str
     log: str = ""
+    origin: str = ""
+    """The label of the task that failed first, where that was another one."""
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.reason}" if self.origin else self.reason
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,11 @@ def execute(tasks: Iterable[Node], work: Work, slots: Slots, watcher: Watcher) -
 
 
 def _cascade(waiting: dict[str, Node], failures: dict[str, Failure], watcher: Watcher) -> None:
-    """Fail what waits for a failed task."""
+    """Fail what waits for a failed task, with the name of the one that failed first."""
     for task in list(waiting.values()):
         for need in task.needs:
-            if need.key in failures:
-                failures[task.key] = failures[need.key]
+            if cause := failures.get(need.key):
+                failures[task.key] = Failure(cause.reason, cause.log, cause.origin or need.label)
                 del waiting[task.key]
                 watcher.finished(task, failures[task.key])
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,6 +31,7 @@ from bench.train.optim import adam, learning_rate
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
+SMALLEST_SCALE = 2.0**-14
 
 Report = Callable[[int, int, str], None]
 """Called with target tokens done, the budget, and a short note."""
@@ -73,6 +75,8 @@ class _Progress:
     saves: int = 0
     total_updates: int = 0
     total_tokens: int = 0
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """The state of fp16's gradient scaler."""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -97,10 +101,10 @@ class Trainer:
     Args:
         network: the model to train, freshly initialised.
         teacher: the frozen teacher, where the method has one.
-        depths: the students delivered; the dev loss is summed over them.
+        depths: the students delivered; what chooses the checkpoint is the mean over them.
         texts: the encoded training text of each stage.
         modules: the method's extra trainable modules.
-        dev_bleu: gives the dev BLEU of the network as it stands; needed for ``select = "bleu"``.
+        dev_bleu: gives the dev BLEU of the network as it stands at a depth; needed for ``select = "bleu"``.
         folder: where checkpoints are kept; training goes on from the newest one found there.
     """
 
@@ -118,7 +122,7 @@ class Trainer:
         device: torch.device,
         folder: Path,
         modules: nn.Module | None = None,
-        dev_bleu: Callable[[], float] | None = None,
+        dev_bleu: Callable[[Depth], float] | None = None,
         report: Report | None = None,
     ) -> None:
         self.method, self.config, self.seed, self.device, self.folder = method, config, seed, device, folder
@@ -134,14 +138,14 @@ class Trainer:
         self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.progress = _Progress()
-        self.ledger = Ledger()
+        self.ledger = Ledger(synchronise=self._synchronise)
         self._saved = self._reported = time.perf_counter()
 
     def train(self) -> Trained:
         """Run all stages and leave the network with the weights to deliver.
 
         Raises:
-            TrainingError: the loss or the gradient stopped being finite, or the training text is empty.
+            TrainingError: the loss or the gradient stopped being finite.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         optimiser = self._resume()
@@ -155,12 +159,12 @@ class Trainer:
                 self._run_stage(index, stage, optimiser)
                 self._deliver()
         done = self.progress
-        shares = [stage["padding_share"] * stage["tokens"] for stage in done.stages]
+        cells, real = (sum(stage[part] for stage in done.stages) for part in ("cells", "tokens_of_both_sides"))
         return Trained(
             target_tokens=done.total_tokens,
             updates=done.total_updates,
             epochs=sum(stage["epochs"] for stage in done.stages),
-            padding_share=sum(shares) / done.total_tokens,
+            padding_share=1 - real / cells,
             best_update=done.best_update,
             best_dev_loss=done.stages[-1]["best_dev_loss"],
             stages=tuple(done.stages),
@@ -170,8 +174,6 @@ class Trainer:
 
     def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
         text, config, now = self.texts[index], self.config, self.progress
-        if not len(text):
-            raise TrainingError(f"stage {stage.name!r} has no training text")
         budget = math.ceil(config.target_tokens * stage.share)
         shuffle = derived_seed(self.seed, "order", index)
         self.network.train()
@@ -200,9 +202,10 @@ class Trainer:
                     "tokens": now.tokens,
                     "updates": now.update,
                     "epochs": now.tokens / text.target_tokens,
-                    "padding_share": 1 - now.real_cells / now.cells,
+                    "cells": now.cells,
+                    "tokens_of_both_sides": now.real_cells,
                     "best_update": now.best_update,
-                    "best_dev_loss": now.best if config.select == "loss" else None,
+                    "best_dev_loss": min(point["dev_loss"] for point in now.history if point["stage"] == index),
                     "stopped_early": now.stopped,
                 }
             )
@@ -256,11 +259,15 @@ class Trainer:
         # Reading a number makes a GPU wait, so there it is looked at now and then: a NaN does not go away by itself.
         if self.device.type == "cuda" and self.progress.update % 50:
             return
+        update = self.progress.update
         if not torch.isfinite(total):
             bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["the weighted sum"]
-            raise TrainingError(f"loss is not finite at update {self.progress.update}: {', '.join(bad)}")
+            raise TrainingError(f"loss is not finite at update {update}: {', '.join(bad)}")
         if self.precision != "fp16" and not torch.isfinite(norm):
-            raise TrainingError(f"gradient is not finite at update {self.progress.update}")
+            raise TrainingError(f"gradient is not finite at update {update}")
+        # In fp16 a gradient that overflows is skipped and the scale halved; one that never fits is a failure.
+        if self.precision == "fp16" and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise TrainingError(f"gradient is not finite at any fp16 scale by update {update}")
 
     def _evaluate(self) -> None:
         now = self.progress
@@ -275,7 +282,7 @@ class Trainer:
             if self.config.select == "bleu":
                 if self.dev_bleu is None:
                     raise ValueError("select = 'bleu' needs dev_bleu")
-                point["dev_bleu"] = self.dev_bleu()
+                point["dev_bleu"] = statistics.fmean(self.dev_bleu(depth) for depth in self.depths)
                 score = -point["dev_bleu"]
             self.network.train()
         now.history.append(point)
@@ -294,14 +301,14 @@ class Trainer:
 
     @torch.inference_mode()
     def dev_loss(self) -> float:
-        """Label-smoothed cross-entropy per target token on dev, summed over the delivered depths."""
+        """Label-smoothed cross-entropy per target token on dev, the mean over the delivered depths."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for rows in evaluation_batches(self.dev.lengths, self.config.batch_tokens):
             batch = self.dev.batch(rows).to(self.device)
             for depth in self.depths:
                 logits = self.student.forward(batch, depth=depth).logits
                 total += label_smoothed_cross_entropy(logits, batch.labels, self.config.label_smoothing)
-        return float(total) / self.dev.target_tokens
+        return float(total) / (self.dev.target_tokens * len(self.depths))
 
     def _deliver(self) -> None:
         """Give the network the stage's best weights, or the mean of its last ones."""
@@ -322,7 +329,7 @@ class Trainer:
     def _save(self, optimiser: torch.optim.Optimizer) -> None:
         now = self.progress
         with self.ledger.phase("checkpointing"):
-            now.seconds = self.ledger.snapshot()
+            now.seconds, now.scaler = self.ledger.snapshot(), self.scaler.state_dict()
             now.saves += 1
             checkpoint.save_state(self.folder, now.saves, self.network, optimiser, asdict(now))
             for path in self.folder.glob("kept-*"):
@@ -335,8 +342,14 @@ class Trainer:
         if state := checkpoint.latest_state(self.folder):
             self.progress = _Progress(**checkpoint.read_progress(state))
             checkpoint.restore(state, self.network, optimiser)
-            self.ledger = Ledger(self.progress.seconds)
+            self.scaler.load_state_dict(self.progress.scaler)
+            self.ledger = Ledger(self.progress.seconds, self._synchronise)
         return optimiser
+
+    def _synchronise(self) -> None:
+        """Wait for the device, so that queued work is charged to the phase that asked for it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _autocast(self) -> Callable[[], Any]:
         if self.precision == "fp32":
@@ -362,4 +375,4 @@ def chosen_precision(config: TrainConfig, device: torch.device) -> str:
     """The precision that ``auto`` stands for on this device, or the one that is named."""
     if config.precision != "auto":
         return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

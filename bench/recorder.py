@@ -1,0 +1,211 @@
+"""Writes a record for each row and seed, as soon as it is scored or has failed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.config import SECTIONS
+from bench.environment import environment
+from bench.errors import DataError
+from bench.plan import Row, Task
+from bench.progress import Display
+from bench.registry import source_hash
+from bench.request import Prepared, Request
+from bench.results import (
+    DeliveryRecord,
+    Environment,
+    Hypotheses,
+    MethodRecord,
+    Parameters,
+    Phase,
+    Record,
+    Score,
+    Stored,
+    Training,
+    check_hypotheses,
+    parse_record,
+    write_record,
+)
+from bench.sweep.executor import Failure
+from bench.track import CometTracker
+
+
+@dataclass
+class Recorder:
+    """Watches the executor and writes each row's record as soon as its scores are there."""
+
+    prepared: Prepared
+    display: Display | None = None
+    tracker: CometTracker | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def started(self, task: Task) -> None:
+        if self.display:
+            self.display.started(task)
+
+    def advanced(self, task: Task, done: int, total: int, note: str) -> None:
+        if self.display:
+            self.display.advanced(task, done, total, note)
+
+    def finished(self, task: Task, failure: Failure | None) -> None:
+        if self.display:
+            self.display.finished(task, failure)
+        for row in self.prepared.plan.rows:
+            if row.scores.key == task.key:
+                self.record(row, failure)
+
+    def record_all(self) -> None:
+        """Record every row that can be."""
+        for row in self.prepared.plan.rows:
+            self.record(row)
+
+    def record(self, row: Row, failure: Failure | None = None) -> None:
+        """Write the record of a row that has failed, or whose artifacts are all there; leave one that says the same."""
+        prepared, store = self.prepared, self.prepared.store
+        if failure:
+            self.failures[f"{row.id}, seed {row.seed}"] = _reason(row, failure)
+            write_record(prepared.records, failed_record(prepared, row, failure), {})
+            return
+        if not is_recorded(prepared, row):
+            if not all(store.find(task.kind, task.key) for task in row.scores.upstream()):
+                return
+            write_record(prepared.records, *finished_record(prepared, row))
+        model = store.find(row.model.kind, row.model.key)
+        if self.tracker and model:
+            self.tracker.track(prepared.records / _file(row), model.folder / "history.json")
+
+
+def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, list[str]]]:
+    """The record of a row whose artifacts are all there, and its hypotheses by test set."""
+    store, tasks = prepared.store, {task.kind: task for task in row.scores.upstream()}
+    scores, model = store.get("scores", row.scores.key), store.get(row.model.kind, row.model.key)
+    lines = {
+        name: (scores.folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        for name in scores.details["sets"]
+    }
+    depth = row.delivery.depth
+    record = Record(
+        **_identity(prepared, row),
+        status="ok",
+        model=row.model.inputs["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
+        parameters=Parameters(**scores.details["parameters"]),
+        scores={
+            name: Score(**values, hypotheses=Hypotheses.of(row.id, row.seed, name, lines[name]))
+            for name, values in scores.details["sets"].items()
+        },
+        primary=store.get("corpus", tasks["corpus"].key).details["tests"][0],
+        training=Training(**{name: model.details[name] for name in Training.model_fields}),
+        phases=tuple(phase for task in row.scores.upstream() for phase in _phases(prepared, row, task)),
+        artifacts=_artifacts(row),
+        environment=Environment(**model.details["environment"]),
+    )
+    return record, lines
+
+
+def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
+    """The record of a row that could not be finished."""
+    return Record(
+        **_identity(prepared, row),
+        status="failed",
+        reason=_reason(row, failure),
+        error_log=failure.log or None,
+        primary="test",
+        environment=Environment(**environment(prepared.place.device, "unknown")),
+    )
+
+
+def _reason(row: Row, failure: Failure) -> str:
+    """Why the row failed: in its own training, or in another task, which is named."""
+    return failure.reason if failure.origin == row.model.label else str(failure)
+
+
+def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
+    """What a record says of its row before anything is run."""
+    method = prepared.methods.get("baseline" if row.role == "teacher" else row.method)
+    paper = method.paper
+    summary = "The model the students learn from, trained alone." if row.role == "teacher" else method.summary
+    return {
+        "row": row.id,
+        "dataset": prepared.plan.dataset,
+        "languages": prepared.languages,
+        "preset": prepared.plan.preset.name,
+        "role": row.role,
+        "method": MethodRecord(
+            name=row.method,
+            title=row.title,
+            summary=summary,
+            paper={"citation": paper.citation, "year": paper.year, "link": paper.link} if paper else None,
+            settings=dict(row.settings),
+            source_sha256=source_hash(method),
+        ),
+        "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
+        "seed": row.seed,
+        "recipe": prepared.plan.preset.model_dump(mode="json"),
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "command": command(prepared.request, row.method),
+    }
+
+
+def is_recorded(prepared: Prepared, row: Row) -> bool:
+    """Whether the row's record is there, whole, with its hypotheses, and made from these artifacts."""
+    try:
+        stored = Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
+    except (FileNotFoundError, DataError):
+        return False
+    return stored.record.artifacts == _artifacts(row) and not check_hypotheses(stored)
+
+
+def _file(row: Row) -> str:
+    return f"{row.id}.s{row.seed}.json"
+
+
+def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
+    """What a task cost, and over how many rows of this plan the cost is divided."""
+    artifact = prepared.store.get(task.kind, task.key)
+    rows = prepared.plan.rows
+    if task.kind == "teacher" and row.role != "teacher":
+        rows = tuple(other for other in rows if other.role != "teacher")
+    own = task.key == row.model.key
+    kind: Any = {"teacher": "training" if own else "teacher", "student": "training", "text": "distillation"}.get(
+        task.kind, "evaluation" if task.kind == "scores" else "common"
+    )
+    shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.upstream() for other in rows)
+    tokens = artifact.details.get("target_tokens")
+    return [
+        Phase(
+            name=name if name.startswith("teacher") else f"{task.kind}: {name}",
+            kind=kind,
+            seconds=seconds,
+            target_tokens=tokens if name in ("training", "teacher decoding") else None,
+            shared_by=shared,
+            artifact=task.key,
+        )
+        for name, seconds in artifact.details["seconds"].items()
+    ]
+
+
+def _artifacts(row: Row) -> dict[str, str]:
+    return {
+        f"{task.kind}-{task.key[:8]}" if task.kind == "text" else task.kind: task.key for task in row.scores.upstream()
+    }
+
+
+def command(request: Request, method: str) -> str:
+    """The line that makes a row again. Folders of this machine are left out."""
+    words = ["python", "-m", "bench", "run", "--methods", "baseline" if method == "teacher" else method]
+    words += ["--dataset", request.dataset if request.languages is None else Path(request.dataset).name]
+    if request.languages:
+        words += ["--langs", ",".join(request.languages)]
+    words += ["--preset", request.preset]
+    if request.seeds:
+        words += ["--seeds", str(request.seeds)]
+    for key, value in request.settings.items():
+        head, _, rest = key.partition(".")
+        if head == method or head in SECTIONS or not rest:
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)

@@ -1,0 +1,102 @@
+"""What was asked for, checked: the plan, where it runs, and what is still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.config import SECTIONS, Preset, preset
+from bench.data.datasets import get_dataset
+from bench.environment import resolve_device
+from bench.errors import UsageError, unknown_name
+from bench.phases import Place
+from bench.plan import Plan, Planner
+from bench.registry import Methods, load_methods
+from bench.store import Store
+from bench.sweep.executor import Slots, default_slots
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    methods: tuple[str, ...]
+    """Names, or ``all``."""
+    dataset: str = "synthetic"
+    languages: tuple[str, str] | None = None
+    preset: str = "quick"
+    seeds: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """``method.key`` or ``section.key`` of the preset, to its value."""
+    workers: int | None = None
+    device: str = "auto"
+    runs: Path = Path("runs")
+    data_dir: Path | None = None
+    methods_dir: Path | None = None
+    tracker: Literal["none", "comet"] = "none"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked request: the plan, where it runs, and what is still to do."""
+
+    request: Request
+    languages: tuple[str, str]
+    plan: Plan
+    place: Place
+    methods: Methods
+    slots: Slots
+    store: Store
+
+    @property
+    def records(self) -> Path:
+        """The folder of this data set's records."""
+        return self.request.runs / "records" / self.plan.dataset
+
+
+def resolve(request: Request) -> Prepared:
+    """The request with every name looked up and every value checked.
+
+    Raises:
+        UsageError: an unknown name, a value out of range, missing or damaged files.
+    """
+    methods = load_methods(request.methods_dir)
+    names = list(methods.found) if request.methods == ("all",) else list(request.methods)
+    for name in names:
+        methods.get(name)
+    by_method, overrides = _split_settings(request.settings, methods)
+    _taking_part(by_method, ["baseline", *names])
+    chosen = preset(request.preset, overrides)
+    dataset = get_dataset(request.dataset, request.languages)
+    device = resolve_device(request.device)
+    slots = default_slots(device)
+    if request.workers:
+        slots = Slots(request.workers, max(1, slots.workers * slots.threads // request.workers))
+    planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0])
+    seeds = range(1, (request.seeds or chosen.seeds) + 1)
+    plan = planner.plan(names, by_method, seeds, named=request.methods != ("all",))
+    store = Store(request.runs / "artifacts")
+    place = Place(store.root, request.dataset, request.languages, request.data_dir, request.methods_dir, device)
+    return Prepared(request, dataset.languages, plan, place, methods, slots, store)
+
+
+def _split_settings(settings: Mapping[str, Any], methods: Methods) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    by_method: dict[str, dict[str, Any]] = {}
+    overrides: dict[str, Any] = {}
+    for key, value in settings.items():
+        head, _, rest = key.partition(".")
+        if head in methods.found and rest:
+            by_method.setdefault(head, {})[rest] = value
+        elif head in SECTIONS or key in Preset.model_fields:
+            overrides[key] = value
+        else:
+            raise unknown_name("setting", key, [f"{name}.…" for name in (*methods.found, *SECTIONS)])
+    return by_method, overrides
+
+
+def _taking_part(by_method: Iterable[str], names: Iterable[str]) -> None:
+    for method in by_method:
+        if method not in names:
+            raise UsageError(f"--set gives settings of {method}, which --methods leaves out: add it there.")
