@@ -15,6 +15,7 @@ import click
 from bench import __version__
 from bench.errors import UsageError, no_space, unknown_name
 
+FORMATS = ("safetensors", "ctranslate2")
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 """What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
@@ -119,7 +120,7 @@ def run(**options: Any) -> int:
     from bench.run import run as carry_out
 
     outcome = carry_out(_request(**options), Console(soft_wrap=True))
-    if not outcome.trained:
+    if not outcome.trained and not outcome.failures:
         click.echo("nothing to do: every row is there already.")
     for name, reason in outcome.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
@@ -221,24 +222,30 @@ def new_method_(name: str, folder: Path) -> None:
 @click.argument("action", type=click.Choice(["fetch", "verify", "info"]))
 @click.argument("name")
 @data_dir_option
-def data(action: str, name: str, data_dir: Path | None) -> int:
+def data(action: str, name: str, data_dir: Path | None) -> None:
     """Fetch a data set, verify its files, or tell what is known of it."""
+    from rich.console import Console
+
     from bench.data import fetch
     from bench.data.datasets import DATASETS, describe
+    from bench.progress import Downloads
 
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     dataset = DATASETS[name]
     if action == "info":
         click.echo(describe(dataset))
-        return 0
+        return
     if action == "fetch":
-        fetch.fetch(dataset, data_dir, click.echo)
-    bad = 0
+        with Downloads(Console(soft_wrap=True)) as shown:
+            fetch.fetch(dataset, data_dir, shown.say, shown.advance)
+    bad = []
     for file, state in fetch.verify(dataset, data_dir):
-        bad += state in (fetch.State.DAMAGED, fetch.State.MISSING)
         click.echo(f"{file.name}: {state}")
-    return FAILED_ROWS if bad else 0
+        if state in (fetch.State.DAMAGED, fetch.State.MISSING):
+            bad.append(file.name)
+    if bad:
+        raise UsageError(f"{name} cannot be used: {', '.join(bad)} missing or damaged; `data fetch {name}` gets them.")
 
 
 @group.command()
@@ -257,9 +264,7 @@ def translate(row: str, runs: Path, device: str) -> None:
 
 @group.command()
 @click.argument("row")
-@click.option(
-    "--format", "form", type=click.Choice(["safetensors", "ctranslate2"]), default="safetensors", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="safetensors", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @runs_option
 def export(row: str, form: str, out: Path, runs: Path) -> None:

@@ -18,7 +18,6 @@ from bench.nmt.search import translate_ids
 from bench.results import Record, Stored, find_row, read_records
 from bench.store import Store, write_json
 
-FORMATS = ("safetensors", "ctranslate2")
 LINES_AT_A_TIME = 256
 
 

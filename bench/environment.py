@@ -16,8 +16,8 @@ from bench import __version__
 from bench.errors import UsageError
 
 
-def environment(device: str, precision: str) -> dict[str, Any]:
-    """What a record says of where it was made, as plain JSON."""
+def environment(device: str, precision: str, workers: int) -> dict[str, Any]:
+    """What a record says of where it was made, as plain JSON; ``workers`` tasks ran at a time."""
     return {
         "bench": __version__,
         "python": platform.python_version(),
@@ -26,6 +26,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+        "workers": workers,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "precision": precision,
         "git_commit": git_commit(),
@@ -68,12 +69,20 @@ def cpu_name() -> str:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the checkout this package runs from; None where it is no checkout."""
-    here = Path(__file__).parent
+    """The commit of the checkout this package runs from, with ``-dirty`` where its code was changed since; None where
+    it runs from no checkout."""
+    here = Path(__file__).resolve().parent
+    # An installed package may lie inside somebody else's repository: its commit would say nothing.
+    top = _git(here, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != here.parent:
+        return None
+    changed = _git(here.parent, "status", "--porcelain", "--", "bench", "methods")
+    return f"{_git(here, 'rev-parse', 'HEAD')}{'-dirty' if changed else ''}"
+
+
+def _git(folder: Path, *words: str) -> str | None:
     try:
-        top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], cwd=here, capture_output=True, text=True)
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
     except OSError:
         return None
-    # An installed package may lie inside somebody else's repository: its commit would say nothing.
-    lines = top.stdout.split()
-    return lines[1] if top.returncode == 0 and Path(lines[0]) == here.parent else None
+    return done.stdout.strip() if done.returncode == 0 else None

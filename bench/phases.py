@@ -41,6 +41,8 @@ class Place:
     data_dir: Path | None = None
     methods_dir: Path | None = None
     device: str = "cpu"
+    workers: int = 1
+    """Tasks that run at a time."""
 
 
 def carry_out(task: Task, place: Place, report: Report | None = None) -> Artifact:
@@ -54,7 +56,7 @@ def carry_out(task: Task, place: Place, report: Report | None = None) -> Artifac
         "student": (phase.student, True),
         "scores": (phase.scores, False),
     }[task.kind]
-    where = environment(place.device, precision(task.inputs, place.device))
+    where = environment(place.device, precision(task.inputs, place.device), place.workers)
     return phase.store.make(
         task.kind, task.inputs, lambda folder: {**maker(folder), "environment": where}, resumable=resumable
     )
@@ -216,8 +218,11 @@ class _Phase:
 
     def _splits(self) -> Splits:
         """The corpus, cut to the preset's number of pairs. A task that needs the tokenizer asks for the same cut."""
-        splits = get_dataset(self.place.dataset, self.place.languages).load(self.place.data_dir)
-        first = self.task.inputs
+        dataset, first = get_dataset(self.place.dataset, self.place.languages), self.task.inputs
+        planned = self.task.upstream()[0].inputs["data"]
+        splits = dataset.load(self.place.data_dir)
+        if dataset.identity(self.place.data_dir) != planned:
+            raise UsageError(f"the files of {dataset.name} were changed after the run had started: run it again.")
         dev = splits.dev.first(first.get("dev_pairs", 0))
         return Splits(splits.train.first(first["train_pairs"]), dev, splits.tests, splits.notes)
 

@@ -12,6 +12,7 @@ from bench.config import Depth, ModelConfig, Preset, TrainConfig
 from bench.errors import UsageError
 from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
+from bench.results import row_id
 from bench.store import content_hash
 
 Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "scores"]
@@ -33,7 +34,7 @@ class Task:
         """The address of the artifact."""
         return content_hash(self.inputs)
 
-    def upstream(self) -> Iterable[Task]:
+    def upstream(self) -> list[Task]:
         """All tasks this one rests on, itself last."""
         seen: dict[str, Task] = {}
         for need in self.needs:
@@ -111,20 +112,22 @@ class Planner:
             UsageError: an unknown method, a setting that breaks a rule, or a named method that does not fit.
         """
         chosen = ["baseline", *(name for name in dict.fromkeys(names) if name != "baseline")]
-        built = [self.methods.get(name)(settings.get(name)) for name in chosen]
         rows: list[Row] = []
         left_out: dict[str, str] = {}
+        seeds = tuple(seeds)
         for seed in seeds:
-            rows.append(self._row("teacher", built[0], self._whole(self.preset.teacher), seed, self._teacher(seed)))
-            for method in built:
-                try:
-                    rows += self._method(method, seed)
-                except UsageError as error:
-                    if named:
-                        raise
-                    left_out[method.name] = str(error)
-                except Exception as error:
-                    left_out[method.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            plain = self.methods.get("baseline")(settings.get("baseline"))
+            rows.append(self._row("teacher", plain, self._whole(self.preset.teacher), seed, self._teacher(seed)))
+        for name in chosen:
+            try:
+                method = self.methods.get(name)(settings.get(name))
+                rows += [row for seed in seeds for row in self._method(method, seed)]
+            except UsageError as error:
+                if named or name in settings:
+                    raise
+                left_out[name] = str(error)
+            except Exception as error:
+                left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         return Plan(self.dataset, self.preset, tuple(rows), left_out)
 
     def _method(self, method: Method, seed: int) -> list[Row]:
@@ -217,10 +220,11 @@ class Planner:
             "device": self.device,
             "source": source_hash(type(method)),
             "settings": settings,
+            "engine": ENGINE,
             **self.preset.model_dump(mode="json", exclude={"description", "seeds"}),
         }
         return Row(
-            id=f"{name}.{delivery.depth}.{self.preset.name}.{content_hash(recipe)[:8]}",
+            id=row_id(name, delivery.depth, self.preset.name, content_hash(recipe)),
             role=role,
             method=name,
             title="Teacher" if role == "teacher" else method.title,

@@ -6,7 +6,15 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from bench.sweep.executor import Failure
 
@@ -69,3 +77,38 @@ class Display:
         state = f"failed: {failure}" if failure else "done"
         line = f"[{self._count}/{self._total}] {task.label}: {state} ({seconds})"
         self.console.print(line, highlight=False, markup=False, style="red" if failure else None)
+
+
+class Downloads:
+    """What a person sees of downloads: a bar for each file on a terminal, nothing but the final lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    def __enter__(self) -> Downloads:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(line, highlight=False, markup=False)
+
+    def advance(self, file: str, here: int, total: int | None) -> None:
+        """So many bytes of a file are here, of ``total`` where the server says so."""
+        if file not in self._bars:
+            self._bars[file] = self._progress.add_task(file, total=total)
+        self._progress.update(self._bars[file], completed=here, total=total)

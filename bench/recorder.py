@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
@@ -31,6 +32,7 @@ from bench.results import (
     parse_record,
     write_record,
 )
+from bench.store import content_hash
 from bench.sweep.executor import Failure
 from bench.track import CometTracker
 
@@ -41,7 +43,6 @@ class Recorder:
 
     prepared: Prepared
     display: Display | None = None
-    tracker: CometTracker | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
     def started(self, task: Task) -> None:
@@ -75,14 +76,19 @@ class Recorder:
             if not all(store.find(task.kind, task.key) for task in row.scores.upstream()):
                 return
             write_record(prepared.records, *finished_record(prepared, row))
-        model = store.find(row.model.kind, row.model.key)
-        if self.tracker and model:
-            self.tracker.track(prepared.records / _file(row), model.folder / "history.json")
+
+
+def track(prepared: Prepared, tracker: CometTracker) -> None:
+    """Tell the tracker of every finished row whose model is there."""
+    for row in prepared.plan.rows:
+        model = prepared.store.find(row.model.kind, row.model.key)
+        if model and is_recorded(prepared, row):
+            tracker.track(prepared.records / _file(row), model.folder / "history.json")
 
 
 def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, list[str]]]:
     """The record of a row whose artifacts are all there, and its hypotheses by test set."""
-    store, tasks = prepared.store, {task.kind: task for task in row.scores.upstream()}
+    store = prepared.store
     scores, model = store.get("scores", row.scores.key), store.get(row.model.kind, row.model.key)
     lines = {
         name: (scores.folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1]
@@ -98,11 +104,12 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, lis
             name: Score(**values, hypotheses=Hypotheses.of(row.id, row.seed, name, lines[name]))
             for name, values in scores.details["sets"].items()
         },
-        primary=store.get("corpus", tasks["corpus"].key).details["tests"][0],
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
         phases=tuple(phase for task in row.scores.upstream() for phase in _phases(prepared, row, task)),
         artifacts=_artifacts(row),
-        environment=Environment(**model.details["environment"]),
+        environment=Environment(
+            **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
+        ),
     )
     return record, lines
 
@@ -114,8 +121,7 @@ def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
         status="failed",
         reason=_reason(row, failure),
         error_log=failure.log or None,
-        primary="test",
-        environment=Environment(**environment(prepared.place.device, "unknown")),
+        environment=Environment(**environment(prepared.place.device, "unknown", prepared.slots.workers)),
     )
 
 
@@ -132,7 +138,8 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
     return {
         "row": row.id,
         "dataset": prepared.plan.dataset,
-        "languages": prepared.languages,
+        "languages": prepared.dataset.languages,
+        "data_sha256": content_hash(prepared.identity),
         "preset": prepared.plan.preset.name,
         "role": row.role,
         "method": MethodRecord(
@@ -145,9 +152,11 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         ),
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
+        "primary": prepared.dataset.primary,
+        "engine": ENGINE,
         "recipe": prepared.plan.preset.model_dump(mode="json"),
         "created": datetime.now(UTC).replace(microsecond=0),
-        "command": command(prepared.request, row.method),
+        "command": command(prepared.request, prepared.place.device, row.method),
     }
 
 
@@ -157,7 +166,8 @@ def is_recorded(prepared: Prepared, row: Row) -> bool:
         stored = Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
     except (FileNotFoundError, DataError):
         return False
-    return stored.record.artifacts == _artifacts(row) and not check_hypotheses(stored)
+    asked = stored.record.recipe["seeds"] == prepared.plan.preset.seeds
+    return asked and stored.record.artifacts == _artifacts(row) and not check_hypotheses(stored)
 
 
 def _file(row: Row) -> str:
@@ -195,13 +205,13 @@ def _artifacts(row: Row) -> dict[str, str]:
     }
 
 
-def command(request: Request, method: str) -> str:
+def command(request: Request, device: str, method: str) -> str:
     """The line that makes a row again. Folders of this machine are left out."""
     words = ["python", "-m", "bench", "run", "--methods", "baseline" if method == "teacher" else method]
     words += ["--dataset", request.dataset if request.languages is None else Path(request.dataset).name]
     if request.languages:
         words += ["--langs", ",".join(request.languages)]
-    words += ["--preset", request.preset]
+    words += ["--preset", request.preset, "--device", device.split(":")[0]]
     if request.seeds:
         words += ["--seeds", str(request.seeds)]
     for key, value in request.settings.items():

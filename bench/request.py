@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.config import SECTIONS, Preset, preset
-from bench.data.datasets import get_dataset
+from bench.data.datasets import Dataset, get_dataset
 from bench.environment import resolve_device
 from bench.errors import UsageError, unknown_name
 from bench.phases import Place
@@ -43,12 +43,17 @@ class Prepared:
     """A checked request: the plan, where it runs, and what is still to do."""
 
     request: Request
-    languages: tuple[str, str]
+    dataset: Dataset
     plan: Plan
     place: Place
     methods: Methods
     slots: Slots
     store: Store
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What identifies the text, as the tokenizer's task has it."""
+        return self.plan.rows[0].scores.upstream()[0].inputs["data"]
 
     @property
     def records(self) -> Path:
@@ -69,17 +74,20 @@ def resolve(request: Request) -> Prepared:
     by_method, overrides = _split_settings(request.settings, methods)
     _taking_part(by_method, ["baseline", *names])
     chosen = preset(request.preset, overrides)
+    if request.seeds:
+        chosen = chosen.model_copy(update={"seeds": request.seeds})
     dataset = get_dataset(request.dataset, request.languages)
     device = resolve_device(request.device)
     slots = default_slots(device)
     if request.workers:
         slots = Slots(request.workers, max(1, slots.workers * slots.threads // request.workers))
     planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0])
-    seeds = range(1, (request.seeds or chosen.seeds) + 1)
-    plan = planner.plan(names, by_method, seeds, named=request.methods != ("all",))
+    plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")
-    place = Place(store.root, request.dataset, request.languages, request.data_dir, request.methods_dir, device)
-    return Prepared(request, dataset.languages, plan, place, methods, slots, store)
+    place = Place(
+        store.root, request.dataset, request.languages, request.data_dir, request.methods_dir, device, slots.workers
+    )
+    return Prepared(request, dataset, plan, place, methods, slots, store)
 
 
 def _split_settings(settings: Mapping[str, Any], methods: Methods) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -117,7 +117,7 @@ class Phase(Frozen):
     kind: Literal["training", "distillation", "teacher", "common", "evaluation"]
     seconds: float = Field(ge=0)
     target_tokens: Count | None = None
-    shared_by: int = Field(1, ge=1, description="Over how many rows the phase's cost is divided.")
+    shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
     artifact: str | None = None
 
     @property
@@ -138,6 +138,8 @@ class Environment(Frozen):
     cpu: str
     cores: Count
     threads: Count
+    workers: Count
+    """Tasks that ran at a time."""
     device: str
     precision: str
     git_commit: str | None
@@ -150,6 +152,8 @@ class Record(Frozen):
     row: Name
     dataset: Name
     languages: tuple[Label, Label]
+    data_sha256: Sha256
+    """Of the data set's identity: its files and the code that reads them."""
     preset: Label
     track: Literal["official"] = "official"
     role: Literal["teacher", "baseline", "method"]
@@ -162,6 +166,8 @@ class Record(Frozen):
     model: ModelConfig | None = None
     parameters: Parameters | None = None
     recipe: dict[str, JsonValue]
+    engine: dict[str, int]
+    """The versions of the code behind each kind of artifact (``bench.ENGINE``)."""
     scores: dict[Label, Score] = {}
     primary: Label
     training: Training | None = None

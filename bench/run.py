@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.phases import Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
-from bench.recorder import Recorder, failed_record, is_recorded
+from bench.recorder import Recorder, failed_record, is_recorded, track
 from bench.request import Prepared, Request, resolve
 from bench.results import read_records
 from bench.sweep.executor import Failure, execute
@@ -81,12 +81,11 @@ def run(request: Request, console: Console) -> Outcome:
     """
     prepared = prepare(request)
     plan, todo = prepared.plan, missing(prepared)
-    if request.methods == ("all",):
-        for name, reason in prepared.methods.broken.items():
-            console.print(f"left out: {name}: {reason}", markup=False, highlight=False)
+    broken = prepared.methods.broken if request.methods == ("all",) else {}
+    left_out = [f"left out: {name}: {reason}" for name, reason in {**broken, **plan.left_out}.items()]
+    for line in left_out:
+        console.print(line, markup=False, highlight=False)
     recorder = Recorder(prepared, failures=dict(plan.left_out))
-    if request.tracker == "comet":
-        recorder.tracker = CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False))
     recorder.record_all()
     if todo:
         console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
@@ -94,8 +93,10 @@ def run(request: Request, console: Console) -> Outcome:
             recorder.display = display
             execute(todo, partial(_work, place=prepared.place), prepared.slots, recorder)
         recorder.record_all()
+    if request.tracker == "comet":
+        track(prepared, CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False)))
     reading = read_records([request.runs / "records"])
-    page = build(reading.records, request.runs / "leaderboard", notes=list(reading.problems))
+    page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out])
     return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures)
 
 

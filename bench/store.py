@@ -72,7 +72,7 @@ class Store:
         folder = self.root / kind / key
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return Artifact(kind, key, folder, manifest["inputs"], manifest["details"])
 
@@ -105,12 +105,15 @@ class Store:
             if not resumable:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
-            details = dict(maker(work))
-            created = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(
-                work / MANIFEST,
-                {"kind": kind, "key": key, "created": created, "inputs": dict(inputs), "details": details},
-            )
+            # A manifest says that the rest is whole: a maker killed after writing it has nothing left to do.
+            if not (work / MANIFEST).exists():
+                details = dict(maker(work))
+                created = datetime.now(UTC).isoformat(timespec="seconds")
+                write_json(
+                    work / MANIFEST,
+                    {"kind": kind, "key": key, "created": created, "inputs": dict(inputs), "details": details},
+                )
+            shutil.rmtree(work / SCRATCH, ignore_errors=True)
+            shutil.rmtree(place / key, ignore_errors=True)  # what a lost manifest left behind
             os.replace(work, place / key)
-            shutil.rmtree(place / key / SCRATCH, ignore_errors=True)
         return self.get(kind, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -125,7 +126,8 @@ class Table:
     @property
     def baseline(self) -> Row | None:
         """The plain student."""
-        return next((row for row in self.rows if row.sample.role == "baseline" and row.finished), None)
+        plain = (row for row in self.rows if row.sample.role == "baseline" and row.finished)
+        return max(plain, key=lambda row: len(row.finished), default=None)
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
     values therefore has a table of its own.
     """
     by_table: dict[str, list[tuple[Record, ...]]] = {}
-    for seeds in _grouped(records, lambda record: (record.dataset, record.row)):
+    for seeds in _grouped(_shared(records), lambda record: (record.dataset, record.row)):
         by_table.setdefault(_comparable(Row(seeds, None).sample), []).append(seeds)
     groups = sorted(
         by_table.values(), key=lambda rows: (rows[0][0].dataset, rows[0][0].preset, _comparable(rows[0][0]))
@@ -212,13 +214,40 @@ def _reasons(seeds: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:
     required = max(rules.required_seeds(asked) for asked in map(_asked, seeds))
     if finished < required:
         reasons.append(f"{finished} of {required} seeds finished")
-    if len({_canonical([_comparable(r), r.method.settings, r.method.source_sha256]) for r in seeds}) > 1:
-        reasons.append("its seeds were not run alike: recipe, settings or the method's source differ")
+    if len({_canonical([_comparable(r), r.engine, r.method.settings, r.method.source_sha256]) for r in seeds}) > 1:
+        reasons.append(
+            "its seeds were not run alike: recipe, settings, the method's source or the engine's version differ"
+        )
     return tuple(reasons)
 
 
 def _bleu(records: Sequence[Record]) -> list[float]:
     return [record.scores[record.primary].bleu for record in records]
+
+
+def _shared(records: Iterable[Record]) -> list[Record]:
+    """The records with each phase shared by all the finished ones that rest on the same artifact in the same way.
+
+    A record counts the rows of its own run only; others may have joined since. The teacher's own row carries its
+    training whole, and the students that came out of it carry it once more among them.
+    """
+    records = list(records)
+    uses = Counter(
+        use for record in records if record.status == "ok" for use in {(p.kind, p.artifact) for p in record.phases}
+    )
+    return [
+        record.model_copy(
+            update={
+                "phases": tuple(
+                    phase.model_copy(update={"shared_by": uses[phase.kind, phase.artifact]})
+                    if phase.artifact and record.status == "ok"
+                    else phase
+                    for phase in record.phases
+                )
+            }
+        )
+        for record in records
+    ]
 
 
 def _charged(phase: Phase) -> float:
@@ -244,7 +273,9 @@ def _own(values: dict[str, Any], others: Iterable[dict[str, Any]]) -> tuple[str,
 
 
 def _comparable(record: Record) -> str:
-    return _canonical([record.dataset, record.languages, record.preset, record.primary, _recipe(record)])
+    return _canonical(
+        [record.dataset, record.languages, record.data_sha256, record.preset, record.primary, _recipe(record)]
+    )
 
 
 def _canonical(value: Any) -> str:

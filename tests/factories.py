@@ -82,6 +82,8 @@ def make_record(
             for name, each in lines.items()
         },
         "primary": "test",
+        "data_sha256": "d" * 64,
+        "engine": {"student": 1},
         "training": Training(
             target_tokens=250_000,
             updates=310,
@@ -99,7 +101,6 @@ def make_record(
                 seconds=120.0,
                 target_tokens=600_000,
                 shared_by=6,
-                artifact="a1",
             ),
             Phase(
                 name="training", kind="training", seconds=training_seconds, target_tokens=250_000, shared_by=shared_by
@@ -117,6 +118,7 @@ def make_record(
             cpu="Example CPU at 2 GHz",
             cores=2,
             threads=1,
+            workers=2,
             device="cpu",
             precision="fp32",
             git_commit="c0ffee" * 6 + "c0de",

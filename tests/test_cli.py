@@ -368,10 +368,11 @@ class TestData:
             assert part in out
 
     def test_verify_names_what_is_missing_or_damaged(self, call, tmp_path):
-        code, out, _ = call("data", "verify", "multi30k-en-de", "--data-dir", tmp_path)
-        assert (code, out.count(": missing\n")) == (1, len(DATASETS["multi30k-en-de"].files))
+        code, out, err = call("data", "verify", "multi30k-en-de", "--data-dir", tmp_path)
+        assert (code, out.count(": missing\n")) == (2, len(DATASETS["multi30k-en-de"].files))
+        assert err.startswith("error: multi30k-en-de cannot be used: train.en.gz")
         code, out, _ = call("data", "verify", "multi30k-en-de", "--data-dir", fake_multi30k(tmp_path))
-        assert (code, out.count(": not what its checksum says\n")) == (1, len(DATASETS["multi30k-en-de"].files))
+        assert (code, out.count(": not what its checksum says\n")) == (2, len(DATASETS["multi30k-en-de"].files))
 
     def test_a_data_set_without_files_is_always_there(self, call, tmp_path):
         for action in ("verify", "fetch"):

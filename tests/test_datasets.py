@@ -122,7 +122,9 @@ def small_dataset(folder: Path, files: tuple[RemoteFile, ...]) -> Dataset:
 
     (folder / "small").mkdir(parents=True)
     (folder / "small" / "a.txt").write_text("one\ntwo\n")
-    return dataclasses.replace(DATASETS["multi30k-en-de"], name="small", folder="small", files=files, loader=loader)
+    return dataclasses.replace(
+        DATASETS["multi30k-en-de"], name="small", folder="small", files=files, loader=loader, primary="test"
+    )
 
 
 def test_loading_verifies_every_file_and_says_both_sums(tmp_path: Path) -> None:

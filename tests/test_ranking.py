@@ -1,7 +1,7 @@
 """The ranking and its figures by hand-computed cases."""
 
 import pytest
-from factories import make_failed, make_record, plain, seeds
+from factories import make_failed, make_hypotheses, make_record, plain, seeds
 
 from bench.config import Depth
 from bench.results import Phase
@@ -190,3 +190,46 @@ def test_numbers_with_spread():
     assert verdict(row.difference) == "below"
     assert verdict(Difference(0.004, None, 1, 1, 0)) == "level"
     assert verdict(Difference(0.005001, None, 1, 1, 0)) == "above"
+
+
+def test_a_phase_is_shared_by_the_finished_rows_that_rest_on_its_artifact_in_the_same_way():
+    """However many rows the run knew of that wrote each record."""
+
+    def phases(kind, own):
+        return (
+            Phase(name="teacher: training", kind=kind, seconds=60.0, shared_by=9, artifact="t"),
+            Phase(name="student: training", kind="training", seconds=10.0, shared_by=9, artifact=own),
+        )
+
+    records = [
+        make_record("teacher", role="teacher", phases=phases("training", None)[:1]),
+        make_record("word_level", phases=phases("teacher", "w")),
+        make_record("tie_kd", phases=phases("teacher", "k")),
+        make_record("aio_kd", depth=Depth(2, 2), phases=phases("teacher", "a")[1:]),
+        make_record("aio_kd", depth=Depth(3, 3), phases=phases("teacher", "a")[1:]),
+        make_failed("a2d"),
+    ]
+    (table,) = aggregate(records)
+    seconds = {(row.sample.method.name, str(row.sample.delivery.depth)): row.total_seconds for row in table.rows}
+    means = {name: total.mean for name, total in seconds.items() if total}
+    assert means[("teacher", str(records[0].delivery.depth))] == 60.0
+    assert means[("word_level", "2-2")] == means[("tie_kd", "2-2")] == 60.0 / 2 + 10.0
+    assert means[("aio_kd", "2-2")] == means[("aio_kd", "3-3")] == 5.0
+
+
+@pytest.mark.parametrize(("text", "tables"), [("d", 1), ("e", 2)])
+def test_rows_of_another_text_are_in_another_table(text, tables):
+    records = [make_record("baseline", role="baseline"), make_record("word_level", data_sha256=text * 64)]
+    assert len(aggregate(records)) == tables
+
+
+def test_a_failed_row_is_in_the_table_of_its_data_set_whatever_its_test_set_is_called():
+    there = {"primary": "test_2016", "hypotheses": make_hypotheses(sets=("test_2016",))}
+    (table,) = aggregate([make_record("baseline", role="baseline", **there), make_failed(primary="test_2016")])
+    assert [row.sample.status for row in table.rows] == ["ok", "failed"]
+
+
+def test_seeds_of_different_engines_are_not_one_row():
+    records = [make_record("word_level", seed, engine={"student": 1 + (seed == 3)}) for seed in (1, 2, 3)]
+    (table,) = aggregate(records)
+    assert "not run alike" in table.unplaced[0].unplaced[0]

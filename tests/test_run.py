@@ -227,8 +227,11 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tmp_path, corpus,
         "the second stage has begun": stage_of_aio,
         "a record is written": lambda: any(rows.glob("*.json")),
     }
-    for what, condition in moments.items():
+    killed = [
         kill_when(condition, what, micro.started("run", *micro.arguments(wanted), cwd=tmp_path))
+        for what, condition in moments.items()
+    ]
+    assert sum(killed) >= 3, killed
     outcome, _ = micro.run_here(wanted)
     assert outcome.failures == {}
     expected, found = micro.results(finished.request.runs), micro.results(wanted.runs)
@@ -236,8 +239,8 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tmp_path, corpus,
     assert found.items() <= expected.items()
 
 
-def kill_when(condition, what: str, driver: subprocess.Popen) -> None:
-    """Kill the driver and all its workers at the moment ``condition`` holds."""
+def kill_when(condition, what: str, driver: subprocess.Popen) -> bool:
+    """Kill the driver and all its workers at the moment ``condition`` holds; whether it was still running then."""
 
     def due() -> bool:
         # A moment may pass unseen on a busy machine; the end of the run then stands for it.
@@ -247,9 +250,11 @@ def kill_when(condition, what: str, driver: subprocess.Popen) -> None:
             return False
 
     wait_for(due, what)
-    if driver.poll() is None:
+    running = driver.poll() is None
+    if running:
         os.killpg(driver.pid, signal.SIGKILL)
     driver.communicate()
+    return running
 
 
 def test_an_interrupt_stops_the_workers_and_says_how_to_go_on(tmp_path, corpus):
@@ -333,7 +338,7 @@ class TestPrepare:
             ({"word_levle.alpha": 0.5}, r"unknown setting 'word_levle.alpha'\. Did you mean 'word_level\.…'"),
             ({"word_level": 1}, "unknown setting 'word_level'"),
             ({"trian_pairs": 1}, "unknown setting 'trian_pairs'"),
-            ({"tie_kd.k": 5}, "--set gives settings of tie_kd, which --methods leaves out"),
+            ({"tie_kd.top_k": 5}, "--set gives settings of tie_kd, which --methods leaves out"),
             ({"word_level.alpha": -1}, "word_level: alpha: .*got -1"),
             ({"student.width": 15}, "width 15 is not divisible by 2 heads"),
         ],
@@ -376,13 +381,13 @@ class TestPrepare:
 def test_the_command_of_a_record_makes_its_row_again(tmp_path):
     request = request_module.Request(
         methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, runs=tmp_path,
-        settings={"word_level.alpha": 0.5, "tie_kd.k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
+        settings={"word_level.alpha": 0.5, "tie_kd.top_k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
                   "word_level.divergence": "reverse kl", "a2d.x": True},
     )  # fmt: skip
-    assert command(request, "word_level") == (
-        "python -m bench run --methods word_level --dataset my.corpus --langs aa,bb --preset quick --seeds 2 "
-        "--set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
+    assert command(request, "cuda:1", "word_level") == (
+        "python -m bench run --methods word_level --dataset my.corpus --langs aa,bb --preset quick --device cuda "
+        "--seeds 2 --set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
         "--set 'word_level.divergence=reverse kl'"
     )
-    assert "--methods baseline" in command(request, "teacher")
-    assert "--set a2d.x=true" in command(request, "a2d")
+    assert "--methods baseline" in command(request, "cpu", "teacher")
+    assert "--set a2d.x=true" in command(request, "cpu", "a2d")

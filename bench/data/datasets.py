@@ -40,7 +40,7 @@ class Dataset:
         loader: from the folder with the files to the splits, before the cleaning all data sets share.
         folder: the sub-folder of the data folder; empty where there are no files to fetch.
         files: what is downloaded.
-        splits: what train, dev and the tests are made of.
+        primary: the test set that orders a table. splits: what train, dev and the tests are made of.
         flaws: known faults, and what is done about each.
         comparability: with whose scores those on this data set can be compared.
         own: the paths of the user's own files.
@@ -55,6 +55,7 @@ class Dataset:
     link: str = ""
     folder: str = ""
     files: tuple[RemoteFile, ...] = ()
+    primary: str = "test"
     splits: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
     comparability: str = ""
@@ -76,6 +77,8 @@ class Dataset:
         place = self.place(folder)
         unverifiable = self._checked(place)
         splits = self.loader(place)
+        if next(iter(splits.tests)) != self.primary:
+            raise ValueError(f"{self.name}: the first test set is not {self.primary!r}")
         notes = (*splits.notes, *(f"{name} could not be verified: no checksum is known" for name in unverifiable))
         return cleaned(Splits(splits.train, splits.dev, splits.tests, notes), self.name)
 

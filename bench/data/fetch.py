@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from bench.errors import DataError, UsageError
+from bench.store import write_text
 
 if TYPE_CHECKING:
     import requests
@@ -165,7 +166,7 @@ def _obtain(
     state = inspect(place, file).state
     if state is State.UNVERIFIABLE:
         found = digest(path, "sha256", gzipped=file.compress)
-        _record(path).write_text(f"{found.digest}  {file.name}\n", encoding="utf-8")
+        write_text(_record(path), f"{found.digest}  {file.name}\n")
         echo(f"{file.name}: could not be verified, as no checksum is published; recorded {found} for later checks.")
     else:
         echo(f"{file.name}: {state}.")

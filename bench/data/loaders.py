@@ -69,7 +69,7 @@ def wmt22_de_dsb(folder: Path) -> Splits:
 
 
 def iwslt14_de_en(folder: Path) -> Splits:
-    """IWSLT14 German-English, split as fairseq's ``prepare-iwslt14.sh`` splits it, but raw and cased."""
+    """IWSLT14 German-English, raw and cased; test set and split rule of fairseq's ``prepare-iwslt14.sh``."""
     archive = folder / "de-en.tgz"
     raw = _members_pair(archive, ("train.tags.de-en.de", "train.tags.de-en.en"), ted_lines)
     kept = raw.select(_fits(source, target, longest=175, ratio=1.5) for source, target in raw.pairs())

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from bench.errors import UsageError, no_space
 
 POLL_SECONDS = 0.5
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+PACKAGE = Path(__file__).resolve().parent.parent.parent
 
 
 class Node(Protocol):
@@ -68,8 +73,18 @@ Work = Callable[[Any, Callable[[int, int, str], None]], Any]
 def default_slots(device: str) -> Slots:
     """One process of one thread for each core, which for small models beats fewer processes of more threads; one
     process with all threads beside a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return Slots(cores, 1) if device == "cpu" else Slots(1, cores)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those it is bound to, within a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="utf-8").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group, or "max"
+        return cores
 
 
 def execute(tasks: Iterable[Node], work: Work, slots: Slots, watcher: Watcher) -> dict[str, Failure]:
@@ -101,7 +116,7 @@ def execute(tasks: Iterable[Node], work: Work, slots: Slots, watcher: Watcher) -
                 running[receiver] = (task, process)
                 watcher.started(task)
             for receiver in wait(list(running), timeout=POLL_SECONDS):
-                assert isinstance(receiver, Connection)
+                receiver = cast(Connection, receiver)
                 task, process = running[receiver]
                 outcome = _receive(receiver, process, lambda *news, t=task: watcher.advanced(t, *news))
                 if outcome is None:
@@ -155,7 +170,7 @@ def _receive(receiver: Connection, process: BaseProcess, advance: Callable[..., 
         process.join()
         code = process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        hint = " (out of memory?)" if how.endswith("SIGKILL") else ""
         return {"failure": {"reason": f"the process was {how}{hint}"}}
     if "progress" in message:
         advance(*message["progress"])
@@ -204,7 +219,9 @@ def _failure(error: Exception) -> dict[str, str]:
     first = (str(error).strip().splitlines() or [""])[0]
     name = "out of memory" if _out_of_memory(error) else type(error).__name__
     texts = {"reason": f"{name}: {first}" if first else name, "log": "".join(traceback.format_exception(error))}
-    # A record is UTF-8, and a message may quote what is not.
+    # A record is UTF-8, and a message may quote what is not. It is also published: no folders of this machine.
+    for folder, short in ((f"{PACKAGE}{os.sep}", ""), (sys.prefix, "<python>"), (str(Path.home()), "~")):
+        texts = {key: text.replace(folder, short) for key, text in texts.items()}
     return {key: text.encode("utf-8", "backslashreplace").decode("utf-8") for key, text in texts.items()}
 
 
