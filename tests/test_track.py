@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import make_record, store
+from micro import ROOT, arguments, done, request, results
 
 from bench.results import parse_record
 from bench.track import NOTHING_BY_ITSELF, PROJECT, QUIET, CometTracker, experiment_key
-from tests.factories import make_record, store
-from tests.micro import ROOT, arguments, done, request, results
 
 HISTORY = [
     {"stage": 0, "update": 10, "tokens": 100, "dev_loss": 3.5, "train_nll": 4.0},
