@@ -309,6 +309,25 @@ def test_a_method_file_that_changes_during_the_run_is_noticed(tmp_path, corpus):
         phases.carry_out(student, prepared.place)
 
 
+def test_text_that_changes_during_the_run_is_noticed(tmp_path):
+    prepared = prepare(micro.request(tmp_path))
+    tokenizer = next(task for task in missing(prepared) if task.kind == "tokenizer")
+    changed = next(path for path in prepared.dataset.own if ".train." in path.name)
+    changed.write_text(changed.read_text().replace("\n", " more\n", 1))
+    with pytest.raises(UsageError, match="were changed after the run had started"):
+        phases.carry_out(tokenizer, prepared.place)
+
+
+def test_dev_bleu_can_choose_the_checkpoint_of_every_delivered_depth(tmp_path, corpus):
+    wanted = micro.request(
+        tmp_path, "aio_kd", corpus=corpus, settings={"aio_kd.min_depth": 1, "training.select": "bleu"}
+    )
+    assert micro.run_here(wanted)[0].failures == {}
+    histories = [json.loads(path.read_text()) for path in wanted.runs.glob("artifacts/student/*/history.json")]
+    assert len(histories) == 2
+    assert all(0 <= point["dev_bleu"] <= 100 for history in histories for point in history)
+
+
 def test_wrong_sizes_for_the_text_stop_the_run(tmp_path, corpus):
     wanted = micro.request(tmp_path, corpus=corpus, settings={"tokenizer.vocabulary": 16})
     with pytest.raises(UsageError, match="vocabulary of 16 pieces is too small"):

@@ -110,25 +110,25 @@ def test_beam_search_equals_a_slow_one_without_cache(beam: int, length_penalty: 
 
 
 def test_beam_one_takes_the_likeliest_token_at_each_step() -> None:
-    model = random_model(4, vocabulary=12)
     config = SearchConfig(beam=1, max_ratio=1.0, max_extra=6)
     ends = set()
-    for source, (found,) in zip(SOURCES, search(model, padded(SOURCES), config), strict=True):
-        ids: list[int] = []
-        total = 0.0
-        while True:
-            step = log_probabilities(model, source, ids)
-            full = len(ids) + 1 == config.max_length(len(source))
-            word = EOS if full else max(range(EOS, 12), key=step.__getitem__)
-            total += step[word]
-            if word == EOS:
-                break
-            ids.append(word)
-        ends.add(full)
-        assert found.ids == tuple(ids)
-        assert found.log_probability == pytest.approx(total, abs=1e-4)
-        assert found.score == pytest.approx(total / (len(ids) + 1), abs=1e-5)
-    assert ends == {True, False}, "the model should both end by itself and be cut off"
+    for model in (random_model(seed, vocabulary=12) for seed in range(12)):
+        for source, (found,) in zip(SOURCES, search(model, padded(SOURCES), config), strict=True):
+            ids: list[int] = []
+            total = 0.0
+            while True:
+                step = log_probabilities(model, source, ids)
+                full = len(ids) + 1 == config.max_length(len(source))
+                word = EOS if full else max(range(EOS, 12), key=step.__getitem__)
+                total += step[word]
+                if word == EOS:
+                    break
+                ids.append(word)
+            ends.add(full)
+            assert found.ids == tuple(ids)
+            assert found.log_probability == pytest.approx(total, abs=1e-4)
+            assert found.score == pytest.approx(total / (len(ids) + 1), abs=1e-5)
+    assert ends == {True, False}, "the models should both end by themselves and be cut off"
 
 
 @pytest.mark.parametrize("beam", [1, 4])
