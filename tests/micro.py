@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,8 +95,15 @@ def started(*words: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
     """``python -m bench WORDS`` in a process group of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | options.pop("env", {})
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
+    # A process started in the background of a script ignores interrupts, and its children inherit that.
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *words], cwd=cwd, env=environment, text=True, start_new_session=True, **streams
+        [sys.executable, "-m", "bench", *words],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **streams,
     )
 
 

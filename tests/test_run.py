@@ -262,7 +262,10 @@ def test_an_interrupt_stops_the_workers_and_says_how_to_go_on(tmp_path, corpus):
     driver = micro.started("run", *micro.arguments(wanted), cwd=tmp_path)
     wait_for(lambda: any((wanted.runs / "artifacts").glob("teacher/.*.work/scratch")), "the teacher's training")
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
-    _, err = driver.communicate(timeout=60)
+    try:
+        _, err = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
     assert driver.returncode == 130, err
     assert err.lstrip() == "error: interrupted; what is finished is kept. The same command goes on from here.\n"
     wait_for(lambda: not group_lives(driver.pid), "the end of the workers", 10)
