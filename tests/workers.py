@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.store import write_text
 from bench.sweep.executor import Failure, Slots, execute
 
 PATIENCE = 60.0
@@ -60,7 +61,7 @@ class Interrupting(Log):
 
 def act(task: Node, report: Callable[[int, int, str], None]) -> None:
     """The work: first a trace with the process's number, then the deed."""
-    (Path(task.folder) / f"{task.key}.pid").write_text(str(os.getpid()))
+    write_text(Path(task.folder) / f"{task.key}.pid", str(os.getpid()))
     DEEDS[task.deed](task, report)
 
 
