@@ -1,4 +1,4 @@
-"""The rules of the comparison: one object that the ranking obeys and that prints its own text for the page."""
+"""The rules of the comparison: one object that prints its text for the page and gives the ranking its seeds."""
 
 from __future__ import annotations
 
