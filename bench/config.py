@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -31,6 +33,26 @@ class Depth(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.encoder}-{self.decoder}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number is searched in tuning: evenly, or evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"no range to search: {self.low} to {self.high}{', by logarithm' if self.log else ''}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values tried in tuning."""
+
+    values: tuple[Any, ...]
 
 
 class ModelConfig(Frozen):
@@ -117,6 +139,53 @@ class TokenizerConfig(Frozen):
     max_pieces: Positive = Field(128, description="Training pairs with a longer side are left out.")
 
 
+class TuningConfig(Frozen):
+    """How each method's settings are chosen: by so many trials, judged by dev BLEU; one trial is the published ones."""
+
+    trials: Positive = Field(1, description="Trainings for each method, the first with the published settings.")
+    track: Literal["official", "open"] = Field(
+        "official", description="official: one drawn list for all methods; open: a sampler that learns from results."
+    )
+    sampler: Literal["qmc", "tpe", "gp"] = Field("qmc", description="qmc: scrambled Sobol points.")
+    pruner: Literal["none", "median", "halving", "hyperband"] = Field(
+        "none", description="Stops trials that fall behind; open track only."
+    )
+    seed: int = Field(1, ge=0)
+    space: dict[str, dict[str, Range]] = Field(
+        {}, description="The ranges that all methods share, by section and name, as in training.learning_rate."
+    )
+
+    @model_validator(mode="after")
+    def _tracks_keep_apart(self) -> TuningConfig:
+        if self.track == "official" and (self.sampler, self.pruner) != ("qmc", "none"):
+            raise ValueError("the official track has one list for all methods: another sampler or a pruner is open")
+        if self.track == "open" and self.sampler == "qmc":
+            raise ValueError("the open track needs a sampler that learns from results: tpe or gp")
+        return self
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The shared ranges by dotted name."""
+        return {f"{section}.{name}": found for section, names in self.space.items() for name, found in names.items()}
+
+
+class BudgetConfig(Frozen):
+    """What is held equal between the students: target tokens, or an amount of time."""
+
+    kind: Literal["tokens", "wall-clock", "device-hours"] = Field(
+        "tokens",
+        description="tokens: training.target_tokens; wall-clock: seconds of a student's training; device-hours: the "
+        "teacher's training and decoding charged too, where the method needs them.",
+    )
+    amount: float = Field(0.0, ge=0, description="Seconds, or hours; 0 for tokens.")
+
+    @model_validator(mode="after")
+    def _amount_fits(self) -> BudgetConfig:
+        if (self.kind == "tokens") != (self.amount == 0):
+            raise ValueError(f"a budget of {self.kind} takes {'no' if self.kind == 'tokens' else 'a positive'} amount")
+        return self
+
+
 class Preset(Frozen):
     """Everything a run needs besides the data set and the methods."""
 
@@ -131,7 +200,44 @@ class Preset(Frozen):
     train_pairs: int = Field(0, ge=0, description="Use the first N training pairs; 0: all.")
     dev_pairs: int = Field(0, ge=0, description="Use the first N dev pairs; 0: all.")
     seeds: Positive = 3
+    tuning: TuningConfig = TuningConfig()
+    budget: BudgetConfig = BudgetConfig()
 
+    @model_validator(mode="after")
+    def _space_fits(self) -> Preset:
+        for name, found in self.tuning.ranges.items():
+            for value in (found.low, found.high):
+                self._with({name: value})
+        return self
+
+    def at(self, point: Mapping[str, Any]) -> Preset:
+        """This preset with the shared values of a point of the search space, by dotted name.
+
+        Raises:
+            ValueError: no such value, or out of range.
+        """
+        return self.model_copy(update=self._with(point))
+
+    def _with(self, point: Mapping[str, Any]) -> dict[str, Frozen]:
+        changed: dict[str, dict[str, Any]] = {}
+        for dotted, value in point.items():
+            section, _, name = dotted.partition(".")
+            if section not in TUNABLE or name not in type(getattr(self, section)).model_fields:
+                raise ValueError(f"no value {dotted!r} to tune; there are those of {' and '.join(TUNABLE)}")
+            changed.setdefault(section, {})[name] = value
+        return {
+            section: type(config := getattr(self, section)).model_validate(config.model_dump() | values)
+            for section, values in changed.items()
+        }
+
+    def recipe(self) -> dict[str, Any]:
+        """The preset as JSON, for hashing and for records. Without a search, where it would look is left out."""
+        values = self.model_dump(mode="json")
+        return values if self.tuning.trials > 1 else values | {"tuning": {"trials": 1}}
+
+
+TUNABLE = ("training", "student")
+"""The sections whose values all methods can share in a search."""
 
 SECTIONS = tuple(
     name

@@ -36,7 +36,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from bench.config import Depth, Frozen, ModelConfig, explain
+from bench.config import Choice, Depth, Frozen, ModelConfig, Range, explain
 from bench.errors import UsageError, unknown_name
 from bench.losses import label_smoothed_cross_entropy
 from bench.nmt.batch import PAD, Batch
@@ -66,22 +66,6 @@ class TeacherUse(StrEnum):
     """A pre-trained teacher answers for each batch; it is in eval mode and gets no gradient."""
     JOINT = "joint"
     """The teacher is part of what is trained; there is no pre-trained one."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where a number is searched in tuning."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The values tried in tuning."""
-
-    values: tuple[Any, ...]
 
 
 def setting(default: Any, description: str, *, search: Range | Choice | None = None, **rules: Any) -> Any:

@@ -23,10 +23,24 @@ from bench.config import Depth, Frozen, ModelConfig, explain
 from bench.errors import DataError, UsageError, unknown_name
 from bench.store import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _from_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew no tuning, no budget but target tokens, and no states of failure."""
+    recipe = {**data.get("recipe", {}), "tuning": {"trials": 1}, "budget": {"kind": "tokens", "amount": 0.0}}
+    tokens = recipe.get("training", {}).get("target_tokens", 0)
+    spent = (data.get("training") or {}).get("target_tokens")
+    failed = {"failure": "exception"} if data.get("status") == "failed" else {}
+    budget = {"kind": "tokens", "limit": tokens, "spent": spent}
+    return {**data, **failed, "schema_version": 2, "recipe": recipe, "budget": budget}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 """The step from each earlier schema version to the next; whoever raises ``SCHEMA_VERSION`` adds the step here."""
+
+State = Literal["exception", "not finite", "out of memory", "timed out", "killed", "pruned"]
+"""How a training, or another task, can fail to finish."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=160)]
 """Safe as a file name."""
@@ -105,16 +119,79 @@ class Training(Frozen):
     stages: tuple[dict[str, JsonValue], ...]
 
 
+class Trial(Frozen):
+    """One trial of a sweep: a training with one set of values, judged by dev BLEU."""
+
+    number: Count
+    values: dict[str, JsonValue]
+    """By dotted name: the shared ones as the preset names them, the method's own as ``method.setting``."""
+    state: Literal["ok"] | State
+    reason: str | None = None
+    bleu: float | None = Field(None, ge=0, le=100, description="Dev BLEU, the mean over the students delivered.")
+    seconds: float = Field(ge=0, description="Wall time of training and dev decoding, all attempts.")
+    target_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.state == "ok") != (self.bleu is not None) or (self.state == "ok") == (self.reason is not None):
+            raise ValueError(f"trial {self.number}: a finished trial has a BLEU, and only another one a reason")
+        return self
+
+
+class Sweep(Frozen):
+    """How a row's settings were chosen."""
+
+    sampler: str
+    pruner: str | None
+    seed: Count
+    space: dict[str, JsonValue]
+    """The ranges by dotted name; what is not named here was held fixed."""
+    trials: tuple[Trial, ...]
+    winner: Count
+    importances: dict[str, float] | None
+    """Share of each searched value in reaching the best trials (PED-ANOVA); None for too few trials to tell."""
+    versions: dict[str, str]
+    """Of the packages that drew the values."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if [trial.number for trial in self.trials] != list(range(len(self.trials))):
+            raise ValueError("trials are numbered from 0 without a gap")
+        finished = [trial for trial in self.trials if trial.bleu is not None]
+        best = max(finished, key=lambda trial: (trial.bleu or 0.0, -trial.number), default=None)
+        if best is None or best.number != self.winner:
+            raise ValueError(f"trial {self.winner} is not the one with the highest dev BLEU")
+        return self
+
+    @property
+    def best(self) -> Trial:
+        """The winner."""
+        return self.trials[self.winner]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all trials."""
+        return sum(trial.seconds for trial in self.trials)
+
+
+class BudgetRecord(Frozen):
+    """What was held equal between the trained students, its limit, and what this row's training took of it."""
+
+    kind: Literal["tokens", "wall-clock", "device-hours"]
+    limit: float = Field(ge=0, description="Target tokens, seconds of training, or device-hours with all charges.")
+    spent: float | None = Field(None, ge=0, description="In the same unit; None for a row that failed.")
+
+
 class Phase(Frozen):
     """One piece of work behind a row and its wall time.
 
-    ``kind`` says what it is charged as: ``training`` of the row's own model, ``distillation`` (what the method needed
-    from the teacher apart from that, such as decoding the corpus), ``teacher`` (the teacher's training), ``common``
-    (tokenizer, encoding) or ``evaluation`` (final decoding, scoring).
+    ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
+    settings), ``distillation`` (what the method needed from the teacher apart from that, such as decoding the corpus),
+    ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding) or ``evaluation`` (final decoding, scoring).
     """
 
     name: str
-    kind: Literal["training", "distillation", "teacher", "common", "evaluation"]
+    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation"]
     seconds: float = Field(ge=0)
     target_tokens: Count | None = None
     shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
@@ -148,20 +225,24 @@ class Environment(Frozen):
 class Record(Frozen):
     """One row and seed of the leaderboard."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     row: Name
     dataset: Name
     languages: tuple[Label, Label]
     data_sha256: Sha256
     """Of the data set's identity: its files and the code that reads them."""
     preset: Label
-    track: Literal["official"] = "official"
+    track: Literal["official", "open"] = "official"
+    budget: BudgetRecord
+    sweep: Sweep | None = None
+    """None where nothing was searched for: the settings are the published ones, or those given."""
     role: Literal["teacher", "baseline", "method"]
     method: MethodRecord
     delivery: DeliveryRecord
     seed: Count
     status: Literal["ok", "failed"]
     reason: Annotated[str, StringConstraints(pattern=r"^[^\r\n]+$")] | None = None
+    failure: State | None = None
     error_log: str | None = None
     model: ModelConfig | None = None
     parameters: Parameters | None = None
@@ -170,6 +251,8 @@ class Record(Frozen):
     """The versions of the code behind each kind of artifact (``bench.ENGINE``)."""
     scores: dict[Label, Score] = {}
     primary: Label
+    test_access: tuple[AwareDatetime, ...] = ()
+    """Every time that the test text was decoded for this row and seed: once, unless decoding was interrupted."""
     training: Training | None = None
     phases: tuple[Phase, ...] = ()
     artifacts: dict[str, str] = {}
@@ -184,8 +267,8 @@ class Record(Frozen):
             raise ValueError(f"row {self.row!r} is not <method>.<depth>.<preset>.<8 hexadecimal digits> of this record")
         if self.created.utcoffset() != timedelta(0):
             raise ValueError("created must be a UTC time")
-        if (self.status == "failed") != (self.reason is not None):
-            raise ValueError("a failed record needs a reason, and only a failed one has it")
+        if not (self.status == "failed") == (self.reason is not None) == (self.failure is not None):
+            raise ValueError("a failed record needs a reason and a state of failure, and only a failed one has them")
         if self.status == "ok":
             if missing := [name for name in ("model", "parameters", "training") if getattr(self, name) is None]:
                 raise ValueError(f"a finished record needs {', '.join(missing)}")

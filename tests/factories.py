@@ -74,7 +74,7 @@ def make_record(
         "status": "ok",
         "model": shape,
         "parameters": Parameters(total=213_504, non_embedding=187_904),
-        "recipe": preset("quick").model_dump(mode="json") | dict(recipe or {}),
+        "recipe": preset("quick").recipe() | dict(recipe or {}),
         "scores": {
             name: Score(
                 bleu=bleu, chrf=chrf, sentences=len(each), hypotheses=Hypotheses.of(row, seed, name, each), **SIGNATURES
@@ -82,6 +82,7 @@ def make_record(
             for name, each in lines.items()
         },
         "primary": "test",
+        "budget": {"kind": "tokens", "limit": 180_000, "spent": 250_000},
         "data_sha256": "d" * 64,
         "engine": {"student": 1},
         "training": Training(
@@ -132,7 +133,7 @@ def make_record(
 def make_failed(method: str = "word_level", seed: int = 1, reason: str = "out of memory", **fields: Any) -> Record:
     """A failed record."""
     empty = {"model": None, "parameters": None, "training": None, "scores": {}, "phases": ()}
-    failed = {"status": "failed", "reason": reason, "error_log": f"Traceback\n{reason}"}
+    failed = {"status": "failed", "reason": reason, "failure": "out of memory", "error_log": f"Traceback\n{reason}"}
     return make_record(method, seed, **(empty | failed | fields))
 
 

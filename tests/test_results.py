@@ -2,13 +2,14 @@
 
 import json
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from factories import make_failed, make_hypotheses, make_record, store
 from pydantic import ValidationError
 
 import bench.results as results
-from bench.config import Depth
+from bench.config import Depth, preset
 from bench.errors import DataError, UsageError
 from bench.results import (
     Hypotheses,
@@ -165,9 +166,9 @@ def test_row_ids():
         ("[1, 2]", "no schema_version"),
         ('{"schema_version": "1"}', "no schema_version"),
         ('{"schema_version": true}', "no schema_version"),
-        ('{"schema_version": 99}', r"newer version \(schema 99; this one reads up to 1\)"),
+        ('{"schema_version": 99}', r"newer version \(schema 99; this one reads up to 2\)"),
         ('{"schema_version": -3}', "never existed"),
-        ('{"schema_version": 1, "row": "a/b"}', "row: .*dataset: Field required"),
+        ('{"schema_version": 2, "row": "a/b"}', "row: .*dataset: Field required"),
         (b"\xff\xfe\x00", "not JSON"),
         pytest.param("[" * 100_000, "not JSON", id="nested too deeply"),
     ],
@@ -203,11 +204,29 @@ def test_an_earlier_schema_goes_through_its_upgrade(monkeypatch):
     assert parse_record(json.dumps(old)) == record
 
 
+def test_published_records_of_the_first_schema_are_read():
+    """They were written when it was in force, and are never rewritten."""
+    folder = Path(results.__file__).parent.parent / "leaderboard" / "results"
+    first = [path for path in folder.rglob("*.json") if json.loads(path.read_bytes())["schema_version"] == 1]
+    assert len(first) == 48
+    for path in first:
+        record = parse_record(path.read_bytes())
+        assert record.recipe["tuning"] == {"trials": 1}
+        assert record.budget.kind == "tokens"
+        assert record.budget.spent >= record.budget.limit or any(s["stopped_early"] for s in record.training.stages)
+
+
+def test_a_failed_record_of_the_first_schema_gets_a_state():
+    new = json.loads(make_failed(recipe=preset("quick").recipe()).model_dump_json())
+    old = {key: value for key, value in new.items() if key not in ("failure", "budget", "sweep", "test_access")}
+    assert parse_record(json.dumps(old | {"schema_version": 1})).failure == "exception"
+
+
 def test_a_damaged_file_is_reported_and_the_rest_is_read(tmp_path):
     store(tmp_path, make_record(seed=1), make_record(seed=2))
     (tmp_path / "synthetic" / make_record(seed=2).file).write_text("{")
     (tmp_path / "folder.json").mkdir()
-    (tmp_path / "other.json").write_text('{"schema_version": 2}')
+    (tmp_path / "other.json").write_text('{"schema_version": 99}')
     records, problems = read_records([tmp_path])
     assert [each.record.seed for each in records] == [1]
     assert len(problems) == 3
