@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from bench.results import Parameters, Phase, Record
+from bench.results import BudgetRecord, Parameters, Phase, Record, Sweep
 from bench.ruleset import RULES, Ruleset
+from leaderboard.recipes import canonical, comparable, distinguishing, own_recipe, seeds_asked, trials_asked
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,11 @@ class Row:
         return Spread.of([record.scores[record.primary].chrf for record in self.finished])
 
     @property
+    def sweep(self) -> Sweep | None:
+        """How its settings were chosen; None where nothing was searched for, or nothing has finished."""
+        return self.sample.sweep
+
+    @property
     def parameters(self) -> Parameters | None:
         """Of the delivered model."""
         return self.sample.parameters
@@ -124,6 +128,17 @@ class Table:
         return self.rows[0].sample
 
     @property
+    def trials(self) -> int:
+        """The trials that each row but the teacher's was to be tuned by; 1 where nothing was searched for."""
+        return trials_asked(self.sample)
+
+    @property
+    def budget(self) -> BudgetRecord:
+        """What its students had alike; the teacher's budget where there is no student."""
+        students = (row.sample for row in self.rows if row.sample.role != "teacher")
+        return next(students, self.sample).budget
+
+    @property
     def baseline(self) -> Row | None:
         """The plain student."""
         plain = (row for row in self.rows if row.sample.role == "baseline" and row.finished)
@@ -149,23 +164,21 @@ class Table:
 def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table, ...]:
     """Gather records into rows and rows into tables, by data set and preset.
 
-    Rows are comparable if data set, languages, first test set and recipe are the same; a preset run with overridden
-    values therefore has a table of its own.
+    Rows are comparable if data set, languages, first test set, track and recipe are the same; a preset run with
+    overridden values, another budget or another number of trials therefore has a table of its own. Tables of the open
+    track come after the official ones.
     """
     by_table: dict[str, list[tuple[Record, ...]]] = {}
     for seeds in _grouped(_shared(records), lambda record: (record.dataset, record.row)):
-        by_table.setdefault(_comparable(Row(seeds, None).sample), []).append(seeds)
-    groups = sorted(
-        by_table.values(), key=lambda rows: (rows[0][0].dataset, rows[0][0].preset, _comparable(rows[0][0]))
-    )
-    tables = []
-    for rows in groups:
+        by_table.setdefault(comparable(Row(seeds, None).sample), []).append(seeds)
+
+    def place(rows: list[tuple[Record, ...]]) -> tuple[str, str, bool, str]:
         first = rows[0][0]
-        others = [
-            each[0][0] for each in groups if (each[0][0].dataset, each[0][0].preset) == (first.dataset, first.preset)
-        ]
-        tables.append(_table(rows, _own(_recipe(first), map(_recipe, others)), rules))
-    return tuple(tables)
+        return first.dataset, first.preset, first.track == "open", comparable(first)
+
+    groups = sorted(by_table.values(), key=place)
+    samples = [rows[0][0] for rows in groups]
+    return tuple(_table(rows, own_recipe(first, samples), rules) for rows, first in zip(groups, samples, strict=True))
 
 
 def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset) -> Table:
@@ -176,14 +189,15 @@ def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset)
     )
     finished = []
     for seeds in rows:
-        first, ok = seeds[0], [record for record in seeds if record.status == "ok"]
+        ok = [record for record in seeds if record.status == "ok"]
+        first = (ok or seeds)[0]
         compared = None if not plain or first.row == plain[0].row else _difference(ok, plain)
         like = [
-            each[0].method.settings
-            for each in rows
-            if (each[0].method.name, each[0].delivery) == (first.method.name, first.delivery)
+            sample.method.settings
+            for sample in (Row(each, None).sample for each in rows)
+            if (sample.method.name, sample.delivery) == (first.method.name, first.delivery)
         ]
-        finished.append(Row(seeds, compared, _reasons(seeds, rules), _own(first.method.settings, like)))
+        finished.append(Row(seeds, compared, _reasons(seeds, rules), distinguishing(first.method.settings, like)))
 
     def order(row: Row) -> tuple[float, str]:
         return (-row.bleu.mean if row.bleu else float("inf"), row.sample.row)
@@ -210,15 +224,25 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
 
 def _reasons(seeds: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:
     reasons = [f"seed {record.seed} failed: {record.reason}" for record in seeds if record.status == "failed"]
-    finished = sum(record.status == "ok" for record in seeds)
-    required = max(rules.required_seeds(asked) for asked in map(_asked, seeds))
-    if finished < required:
-        reasons.append(f"{finished} of {required} seeds finished")
-    if len({_canonical([_comparable(r), r.engine, r.method.settings, r.method.source_sha256]) for r in seeds}) > 1:
+    ok = [record for record in seeds if record.status == "ok"]
+    required = max(rules.required_seeds(asked) for asked in map(seeds_asked, seeds))
+    if len(ok) < required:
+        reasons.append(f"{len(ok)} of {required} seeds finished")
+    ways = {canonical([comparable(record), record.engine, record.method.source_sha256]) for record in seeds}
+    if len(ways) > 1 or len(set(map(_chosen, ok))) > 1:
         reasons.append(
-            "its seeds were not run alike: recipe, settings, the method's source or the engine's version differ"
+            "its seeds were not run alike: recipe, settings, sweep, the method's source or the engine's version differ"
         )
+    tried = {len(record.sweep.trials) if record.sweep else 1 for record in ok if record.role != "teacher"}
+    if odd := sorted(tried - {trials_asked(seeds[0])}):
+        reasons.append(f"number of trials: {odd[0]} in place of the recipe's {trials_asked(seeds[0])}")
     return tuple(reasons)
+
+
+def _chosen(record: Record) -> str:
+    """The settings it was run with and where they come from. A failed row need not have come to its sweep's end."""
+    sweep = record.sweep.model_dump(mode="json") if record.sweep else None
+    return canonical([record.method.settings, sweep])
 
 
 def _bleu(records: Sequence[Record]) -> list[float]:
@@ -254,42 +278,6 @@ def _charged(phase: Phase) -> float:
     return phase.charged
 
 
-def _asked(record: Record) -> int:
-    asked = record.recipe.get("seeds")
-    return asked if isinstance(asked, int) else 0
-
-
-def _recipe(record: Record) -> dict[str, Any]:
-    """The recipe without what does not bear on a score of one seed."""
-    return {key: value for key, value in record.recipe.items() if key not in ("name", "description", "seeds")}
-
-
-def _own(values: dict[str, Any], others: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-    """What of ``values`` is not the same in all ``others``."""
-    flat = [flatten(other) for other in others]
-    return tuple(
-        f"{key} = {value}" for key, value in flatten(values).items() if any(other.get(key) != value for other in flat)
-    )
-
-
-def _comparable(record: Record) -> str:
-    return _canonical(
-        [record.dataset, record.languages, record.data_sha256, record.preset, record.primary, _recipe(record)]
-    )
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:
     ordered = sorted(records, key=lambda record: (*key(record), record.seed))
     return [tuple(group) for _, group in groupby(ordered, key)]
-
-
-def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        flat |= flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {f"{prefix}{key}": part}
-    return flat

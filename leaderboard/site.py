@@ -20,7 +20,8 @@ from bench.errors import DataError, UsageError
 from bench.results import Stored
 from bench.ruleset import RULES
 from leaderboard.plots import dot_plot
-from leaderboard.ranking import Difference, Row, Spread, aggregate, flatten
+from leaderboard.ranking import Difference, Row, Spread, aggregate
+from leaderboard.recipes import flatten
 
 TEMPLATES = Path(__file__).with_name("templates")
 PARTS = ("index.html", "rows", "hypotheses", "records")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from bench.results import (
     Phase,
     Record,
     Score,
+    Sweep,
     Training,
+    Trial,
     row_id,
     write_record,
 )
@@ -135,6 +137,58 @@ def make_failed(method: str = "word_level", seed: int = 1, reason: str = "out of
     empty = {"model": None, "parameters": None, "training": None, "scores": {}, "phases": ()}
     failed = {"status": "failed", "reason": reason, "failure": "out of memory", "error_log": f"Traceback\n{reason}"}
     return make_record(method, seed, **(empty | failed | fields))
+
+
+def make_sweep(
+    bleus: Sequence[float | None] = (18.0, 21.0, 20.0), method: str = "word_level", seconds: float = 60.0, **fields: Any
+) -> Sweep:
+    """A sweep whose trials took ``seconds`` each and had these dev BLEU scores; None is a trial that failed."""
+    trials = [
+        Trial(
+            number=number,
+            values={"training.learning_rate": 0.003 + number / 1000, f"{method}.alpha": 0.5 + number / 100},
+            seconds=seconds,
+            **(
+                {"state": "out of memory", "reason": "no memory left"}
+                if bleu is None
+                else {"state": "ok", "bleu": bleu, "target_tokens": 180_000}
+            ),
+        )
+        for number, bleu in enumerate(bleus)
+    ]
+    values: dict[str, Any] = {
+        "sampler": "qmc",
+        "pruner": None,
+        "seed": 1,
+        "space": {
+            "training.learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+            f"{method}.alpha": {"low": 0.0, "high": 1.0, "log": False},
+        },
+        "trials": trials,
+        "winner": max(range(len(bleus)), key=lambda number: (bleus[number] or 0.0, -number)),
+        "importances": {"training.learning_rate": 0.75, f"{method}.alpha": 0.25},
+        "versions": {"optuna": "4.6.0"},
+    }
+    return Sweep(**(values | fields))
+
+
+def tuned(
+    method: str, values: list[float], sweep: Sweep, recipe: Mapping[str, Any] | None = None, **fields: Any
+) -> list[Record]:
+    """Finished records of one row whose settings are the sweep's winner, and which share its cost."""
+    alpha = sweep.best.values.get(f"{method}.alpha", 0.5)
+    tuning = preset("quick", {"tuning.trials": len(sweep.trials)}).recipe()["tuning"]
+    phase = Phase(name="trials", kind="tuning", seconds=sweep.seconds, artifact=f"sweep-{method}")
+    records = seeds(method, values, sweep=sweep, recipe={"tuning": tuning} | dict(recipe or {}), **fields)
+    return [
+        record.model_copy(
+            update={
+                "method": record.method.model_copy(update={"settings": record.method.settings | {"alpha": alpha}}),
+                "phases": (*record.phases, phase),
+            }
+        )
+        for record in records
+    ]
 
 
 def store(folder: Path, *records: Record, hypotheses: Mapping[str, list[str]] | None = None) -> Path:

@@ -1,7 +1,7 @@
 """The ranking and its figures by hand-computed cases."""
 
 import pytest
-from factories import make_failed, make_hypotheses, make_record, plain, seeds
+from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, tuned
 
 from bench.config import Depth
 from bench.results import Phase
@@ -233,3 +233,106 @@ def test_seeds_of_different_engines_are_not_one_row():
     records = [make_record("word_level", seed, engine={"student": 1 + (seed == 3)}) for seed in (1, 2, 3)]
     (table,) = aggregate(records)
     assert "not run alike" in table.unplaced[0].unplaced[0]
+
+
+def test_the_open_track_is_in_tables_of_its_own_after_the_official_ones():
+    """Even if a recipe does not name its track."""
+    records = [
+        *plain(),
+        *seeds("m", [1.0] * 3),
+        *plain(track="open", digest="11111111"),
+        *seeds("m", [9.0] * 3, track="open", digest="11111111"),
+    ]
+    tables = aggregate(records)
+    assert [(each.sample.track, len(each.placed), each.own) for each in tables] == [
+        ("official", 2, ()),
+        ("open", 2, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tuning": {"trials": 6}},
+        {"tuning": {"trials": 3, "seed": 2}},
+        {"budget": {"kind": "wall-clock", "amount": 60.0}},
+        {"budget": {"kind": "wall-clock", "amount": 30.0}},
+    ],
+)
+def test_other_trials_or_budgets_make_other_tables(changed):
+    recipes = [{"tuning": {"trials": 3, "seed": 1}, "budget": {"kind": "device-hours", "amount": 60.0}}]
+    recipes.append(recipes[0] | changed)
+    records = [make_record(recipe=recipe, digest=digest * 8) for recipe, digest in zip(recipes, "12", strict=True)]
+    assert len(aggregate(records)) == 2
+
+
+def test_a_table_names_its_trials_and_its_students_budget():
+    budget = {"kind": "wall-clock", "limit": 60.0, "spent": 61.0}
+    records = tuned("m", [1.0] * 3, make_sweep(method="m"), budget=budget)
+    recipe = {"tuning": records[0].recipe["tuning"]}
+    (table,) = aggregate([*records, *seeds("teacher", [50.0] * 3, role="teacher", depth=Depth(4, 4), recipe=recipe)])
+    assert (table.trials, table.sample.role) == (3, "teacher")
+    assert (table.budget.kind, table.budget.limit) == ("wall-clock", 60.0)
+    assert len(table.placed) == 2
+
+
+def test_where_the_trials_look_sets_tuned_tables_apart_and_no_other():
+    other = {"training": {"learning_rate": {"low": 0.002, "high": 0.01, "log": True}}}
+    sweep = make_sweep(method="m")
+    space = tuned("m", [1.0] * 3, sweep)[0].recipe["tuning"] | {"space": other}
+    records = [
+        *seeds("m", [1.0] * 3),
+        *tuned("m", [1.0] * 3, sweep, digest="11111111"),
+        *tuned("m", [1.0] * 3, sweep, {"tuning": space}, digest="22222222"),
+    ]
+    found = {each.sample.row.rpartition(".")[2]: each.own for each in aggregate(records)}
+    assert found["0badcafe"] == ()
+    assert found["22222222"] == ("tuning.space.training.learning_rate.low = 0.002",)
+    assert "tuning.space.training.learning_rate.low = 0.001" in found["11111111"]
+    assert not [change for change in found["11111111"] if "learning_rate.high" in change or "trials" in change]
+
+
+def test_seeds_with_other_winners_or_other_trials_are_never_placed():
+    sweep, other = make_sweep([18.0, 21.0, 20.0], "m"), make_sweep([18.0, 21.0, 22.0], "m")
+    third = make_sweep([18.0, 21.0, 20.5], "m")
+    for odd in (other, third):
+        records = [*tuned("m", [1.0] * 3, sweep)[:2], *tuned("m", [1.0] * 3, odd)[2:]]
+        (table,) = aggregate(records)
+        assert "not run alike: recipe, settings, sweep" in table.unplaced[0].unplaced[0]
+    assert len(aggregate(tuned("m", [1.0] * 3, sweep))[0].placed) == 1
+
+
+def test_a_failed_seed_of_a_tuned_row_has_no_sweep_and_that_is_no_reason():
+    records = tuned("m", [1.0] * 4, make_sweep(method="m"))
+    failed = make_failed("m", 1, "lost", recipe={"tuning": records[0].recipe["tuning"]})
+    (table,) = aggregate([failed, *records[1:]])
+    (row,) = table.unplaced
+    assert row.unplaced == ("seed 1 failed: lost",)
+    assert row.sweep == records[1].sweep
+
+
+@pytest.mark.parametrize(("made", "said"), [(2, "2 in place of the recipe's 3"), (3, None)])
+def test_a_row_with_another_number_of_trials_than_its_recipe_is_never_placed(made, said):
+    recipe = tuned("m", [1.0] * 3, make_sweep(method="m"))[0].recipe
+    sweep = make_sweep([20.0] * made, "m")
+    (table,) = aggregate(tuned("m", [1.0] * 3, sweep, {"tuning": recipe["tuning"]}))
+    assert [reason for row in table.rows for reason in row.unplaced] == ([f"number of trials: {said}"] if said else [])
+
+
+def test_an_untuned_row_in_a_tuned_table_is_never_placed_but_the_teacher_is():
+    tuning = {"tuning": tuned("m", [1.0] * 3, make_sweep(method="m"))[0].recipe["tuning"]}
+    records = [*plain(recipe=tuning), *seeds("teacher", [9.0] * 3, role="teacher", depth=Depth(4, 4), recipe=tuning)]
+    (table,) = aggregate(records)
+    assert [row.sample.role for row in table.placed] == ["teacher"]
+    assert table.unplaced[0].unplaced == ("number of trials: 1 in place of the recipe's 3",)
+
+
+def test_the_trials_are_part_of_the_total_time_and_shared_by_all_that_came_out_of_them():
+    sweep = make_sweep([18.0, 21.0], "aio_kd", seconds=90.0)
+    untuned = seeds("aio_kd", [1.0] * 3, depth=Depth(2, 2))
+    (plain_table,) = aggregate(untuned)
+    records = [*tuned("aio_kd", [1.0] * 3, sweep), *tuned("aio_kd", [1.0] * 3, sweep, depth=Depth(3, 3))]
+    (table,) = aggregate(records)
+    for row in table.rows:
+        assert row.training_seconds == plain_table.rows[0].training_seconds
+        assert row.total_seconds.mean == pytest.approx(plain_table.rows[0].total_seconds.mean + 180.0 / 6)

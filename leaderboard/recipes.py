@@ -1,0 +1,90 @@
+"""What makes records comparable: their text, track and recipe; and what sets one recipe apart from others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from bench.results import Record
+
+
+def comparable(record: Record) -> str:
+    """The same for all records that may stand in one table, and for no other."""
+    return canonical(
+        [
+            record.dataset,
+            record.languages,
+            record.data_sha256,
+            record.preset,
+            record.track,
+            record.primary,
+            _recipe(record),
+        ]
+    )
+
+
+def canonical(value: Any) -> str:
+    """One text for equal JSON values."""
+    return json.dumps(value, sort_keys=True)
+
+
+def seeds_asked(record: Record) -> int:
+    """The final runs that the record's run was to make of each row."""
+    asked = record.recipe.get("seeds")
+    return asked if isinstance(asked, int) else 0
+
+
+def trials_asked(record: Record) -> int:
+    """The trials that were to choose each row's settings; 1 where nothing was searched for."""
+    asked = _section(record, "tuning").get("trials")
+    return asked if isinstance(asked, int) else 1
+
+
+def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:
+    """What the record's recipe has of its own among those of its data set and preset, as ``key = value``.
+
+    Budget, track and number of trials are not among it: a table names them anyway.
+    """
+    alike = [other for other in others if (other.dataset, other.preset) == (record.dataset, record.preset)]
+    searches = [_search(other) for other in alike if trials_asked(other) > 1]
+    return distinguishing(_fixed(record), map(_fixed, alike)) + distinguishing(_search(record), searches)
+
+
+def distinguishing(values: dict[str, Any], others: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """What of ``values`` is not the same in all ``others``, as ``key = value``."""
+    flat = [flatten(other) for other in others]
+    return tuple(
+        f"{key} = {value}" for key, value in flatten(values).items() if any(other.get(key) != value for other in flat)
+    )
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        flat |= flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {f"{prefix}{key}": part}
+    return flat
+
+
+def _recipe(record: Record) -> dict[str, Any]:
+    """The recipe without what does not bear on a score of one seed."""
+    return {key: value for key, value in record.recipe.items() if key not in ("name", "description", "seeds")}
+
+
+def _fixed(record: Record) -> dict[str, Any]:
+    """The recipe without search and budget."""
+    return {key: value for key, value in _recipe(record).items() if key not in ("tuning", "budget")}
+
+
+def _search(record: Record) -> dict[str, Any]:
+    """Where the values of trials come from; nothing where there was no search."""
+    if trials_asked(record) == 1:
+        return {}
+    tuning = {key: value for key, value in _section(record, "tuning").items() if key not in ("trials", "track")}
+    return {"tuning": tuning}
+
+
+def _section(record: Record, name: str) -> dict[str, Any]:
+    section = record.recipe.get(name)
+    return section if isinstance(section, dict) else {}
