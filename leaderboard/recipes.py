@@ -47,7 +47,7 @@ def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:
     Budget, track and number of trials are not among it: a table names them anyway.
     """
     alike = [other for other in others if (other.dataset, other.preset) == (record.dataset, record.preset)]
-    searches = [_search(other) for other in alike if trials_asked(other) > 1]
+    searches = [_search(other) for other in alike if trials_asked(other) > 1 and other.track == record.track]
     return distinguishing(_fixed(record), map(_fixed, alike)) + distinguishing(_search(record), searches)
 
 

@@ -19,9 +19,10 @@ from markupsafe import Markup
 from bench.errors import DataError, UsageError
 from bench.results import Stored
 from bench.ruleset import RULES
-from leaderboard.plots import dot_plot
+from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.ranking import Difference, Row, Spread, aggregate
 from leaderboard.recipes import flatten
+from leaderboard.sweeps import curves, extent, shared_values, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
 PARTS = ("index.html", "rows", "hypotheses", "records")
@@ -161,6 +162,10 @@ def _environment() -> Environment:
         f"script-src 'sha256-{digest}'",
         "row_page": row_page,
         "dot_plot": dot_plot,
+        "tuning_plot": tuning_plot,
+        "curves": curves,
+        "value_names": value_names,
+        "shared_values": shared_values,
         "flatten": flatten,
         "shown_sentences": SHOWN_SENTENCES,
     }
@@ -169,6 +174,8 @@ def _environment() -> Environment:
         "signed": signed,
         "duration": duration,
         "size": size,
+        "amount": amount,
+        "extent": extent,
         "verdict": verdict,
         "web_address": web_address,
     }
@@ -213,6 +220,13 @@ def size(count: int) -> str:
     if count < 1_000:
         return str(count)
     return f"{count / 1e3:.0f} k" if count < 999_500 else f"{count / 1e6:,.1f} M"
+
+
+def amount(value: float, kind: str) -> str:
+    """So much of a kind of budget: ``180,000 target tokens``, ``2 min 00 s of training`` or ``0.25 device-hours``."""
+    if kind == "wall-clock":
+        return f"{duration(value)} of training"
+    return f"{value:,.0f} target tokens" if kind == "tokens" else f"{value:,.3g} device-hours"
 
 
 def web_address(link: str) -> str | None:

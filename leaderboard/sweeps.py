@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from bench.results import Sweep
+from bench.results import Record, Sweep
 from leaderboard.ranking import Row, Table
 
 
@@ -73,3 +74,24 @@ def curves(table: Table) -> tuple[Curve, ...]:
         if sweep and not any((each.row.sample.method.name, each.sweep) == (name, sweep) for each in found):
             found.append(Curve(row, sweep))
     return tuple(sorted(found, key=lambda curve: (-curve.best[-1], curve.row.sample.method.name)))
+
+
+def value_names(sweep: Sweep) -> tuple[str, ...]:
+    """The dotted names that its trials have values for."""
+    return tuple(dict.fromkeys(name for trial in sweep.trials for name in trial.values))
+
+
+def shared_values(record: Record) -> dict[str, Any]:
+    """The winner's values that are not settings of the row's method: they took the place of the recipe's."""
+    values = record.sweep.best.values if record.sweep else {}
+    return {name: value for name, value in values.items() if not name.startswith(f"{record.method.name}.")}
+
+
+def extent(searched: Any) -> str:
+    """A range or a list of values of a sweep's space, in words: ``0.001 to 0.01, by logarithm``."""
+    match searched:
+        case {"low": low, "high": high, **rest}:
+            return f"{low} to {high}" + (", by logarithm" if rest.get("log") else "")
+        case {"values": [*values]}:
+            return ", ".join(map(str, values))
+    return str(searched)

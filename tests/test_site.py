@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from factories import make_failed, make_record, plain, seeds, store
+from factories import make_failed, make_record, make_sweep, plain, seeds, store, tuned
 
 from bench.config import Depth
 from bench.errors import UsageError
@@ -95,6 +95,80 @@ def test_a_failed_rows_page_shows_its_log(pages):
     assert "Traceback\nout of memory" in page.text
 
 
+@pytest.fixture(scope="module")
+def tuned_pages(tmp_path_factory):
+    learning = {"sampler": "tpe", "pruner": "median"}
+    sweep = make_sweep([18.0, 21.0, None], seconds=1800.0)
+    student = make_sweep([16.0, 14.0, 15.0], "baseline", importances=None)
+    open_sweep = make_sweep([18.0, 22.0, 20.0], **learning)
+    tuning = tuned("word_level", [1.0], sweep)[0].recipe["tuning"]
+    seconds = {"recipe": {"budget": {"kind": "wall-clock", "amount": 90.0}}, "digest": "22222222"}
+    spent = {"budget": {"kind": "wall-clock", "limit": 90.0, "spent": 92.0}}
+    records = [
+        *tuned("baseline", [11.0] * 3, student, role="baseline"),
+        *tuned("word_level", [12.0] * 3, sweep, test_access=("2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z")),
+        make_failed("tie_kd", 1, "every trial failed", failure="timed out", recipe={"tuning": tuning}),
+        *tuned("word_level", [13.0] * 3, open_sweep, {"tuning": tuning | learning}, track="open", digest="11111111"),
+        *plain(**seconds, **spent),
+    ]
+    return site(tmp_path_factory.mktemp("tuned"), records)
+
+
+def section(page: Page, start: str, end: str) -> str:
+    return page.text[page.text.index(start) : page.text.index(end)]
+
+
+def test_the_page_shows_what_so_many_trials_bring(tuned_pages):
+    text = section(tuned_pages["index.html"], "synthetic, preset quick", "open track, not ranked")
+    for part in (
+        "Tuned, 3 trials: each method and the plain student with the best of 3 trials by dev BLEU",
+        "Expected best dev BLEU against the number of trials",
+        "Device-hours (wall time of one slot)",
+        "A failed trial counts as 0 BLEU",
+    ):
+        assert part in " ".join(text.split()), part
+    row = text[text.index("Best of 3") :].split()
+    # Of 18, 21 and 0 the mean is 13; the pairs have the maxima 21, 21 and 18.
+    assert row[row.index("Word") :][:9] == ["Word", "level", "0.5", "2", "of", "3", "13.00", "20.00", "21.00"]
+
+
+def test_the_open_track_and_other_budgets_cannot_be_taken_for_the_official_ranking(tuned_pages):
+    text = tuned_pages["index.html"].text
+    assert text.count("synthetic, preset quick: open track, not ranked with the official one") == 1
+    assert text.index("open track, not ranked") > text.index("Tuned, 3 trials")
+    assert text.count("Each student’s budget: 1 min 30 s of training.") == 1
+    for name in ("synthetic, quick, 3 trials", "synthetic, quick, open track, 3 trials"):
+        assert name in section(tuned_pages["index.html"], "synthetic, quick", "Rules")
+    page = tuned_pages["rows/synthetic/word_level.2-2.quick.11111111.html"]
+    assert "A row of the open track: not ranked with the official one." in page.text
+    assert "tpe" in page.text
+    assert "pruner median" in page.text
+
+
+def test_a_tuned_rows_page_tells_how_its_settings_were_chosen(tuned_pages):
+    text = " ".join(tuned_pages["rows/synthetic/word_level.2-2.quick.0badcafe.html"].text.split())
+    for part in (
+        "best of 3 trials", "0 published 18.00", "1 winner 21.00", "out of memory no memory left", "qmc",
+        "0.001 to 0.01, by logarithm", "75 %", "optuna 4.6.0", "1 h 30 min", "1.5 device-hours", "trials tuning",
+        "180,000 target tokens", "2026-01-02 03:04:05 UTC and 2026-01-03 03:04:05 UTC",
+        "in place of the recipe’s: training.learning_rate0.004",
+    ):  # fmt: skip
+        assert part in text, part
+    student = tuned_pages["rows/synthetic/baseline.2-2.quick.0badcafe.html"].text
+    assert "Too few trials to tell" in student
+    assert "trial 0, the published ones" in student
+
+
+def test_a_row_page_names_its_budget_and_the_state_of_a_failure(tuned_pages):
+    failed = tuned_pages["rows/synthetic/tie_kd.2-2.quick.0badcafe.html"].text
+    assert "Seed 1 failed: timed out" in failed
+    assert "to be the best of 3 trials" in failed
+    timed = tuned_pages["rows/synthetic/baseline.2-2.quick.22222222.html"].text
+    assert timed.count("1 min 32 s of training") == 3
+    assert "not searched for" in timed
+    assert "at times that were not logged" in timed
+
+
 def test_hypotheses_are_numbered_and_by_seed(pages):
     page = pages[f"hypotheses/synthetic/{make_record('a2d').row}.test.html"]
     order = [line for number in range(3) for line in (f"Satz {number} von test, Lauf {seed}." for seed in (1, 2, 3))]
@@ -135,8 +209,8 @@ def test_every_link_leads_to_a_file_or_to_a_paper(pages):
     assert links > 50
 
 
-def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(pages):
-    for page in pages.values():
+def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(pages, tuned_pages):
+    for page in (*pages.values(), *tuned_pages.values()):
         tags = [tag for tag, _ in page.elements]
         assert not {"img", "iframe", "object", "embed", "form", "base", "audio", "video", "source"} & set(tags)
         assert tags.count("script") == 1
@@ -169,8 +243,20 @@ def hostile_records(text: str) -> list[Record]:
     """Records whose every free string is ``text``, finished and failed."""
 
     records = []
+    sweep = make_sweep(
+        sampler=text,
+        pruner=text,
+        space={text: {"low": text, "high": text}, "choice": {"values": [text]}, "other": [text]},
+        importances={text: 1e9},
+        versions={text: text},
+    ).model_dump(mode="json")
+    for trial in sweep["trials"]:
+        trial["values"] = {text: text}
+    sweep["trials"].append({"number": 3, "values": {}, "state": "exception", "reason": text, "seconds": 1.0})
     for record in [*plain(), *seeds("m", [12.0, 13.0, 14.0]), make_failed("n")]:
         fixed = record.model_dump()
+        if record.status == "ok":
+            fixed["sweep"] = sweep
         fixed |= {"command": text, "artifacts": {text: text}, "recipe": {text: text, "nested": {text: [text]}}}
         fixed["environment"] = {
             key: text if isinstance(value, str) else value for key, value in fixed["environment"].items()
@@ -211,6 +297,7 @@ def test_hostile_strings_stay_text(tmp_path, kind):
     harmless, hostile = hostile_site(tmp_path / "a", "harmless"), hostile_site(tmp_path / "b", HOSTILE[kind])
     assert hostile.keys() == harmless.keys()
     assert len(hostile) == 1 + 3 + 2 * 2
+    assert "Expected best dev BLEU" in hostile["index.html"].text
     for name, page in hostile.items():
         assert page.shape == harmless[name].shape, name
         assert HOSTILE[kind].translate(dict.fromkeys(map(ord, UNPRINTABLE), "\ufffd")) in page.text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.config import Depth
 from leaderboard.ranking import aggregate
-from leaderboard.sweeps import best_curve, curves, expected_best
+from leaderboard.sweeps import best_curve, curves, expected_best, extent, shared_values
 
 RESULTS = st.lists(st.floats(0, 100), min_size=1, max_size=8)
 
@@ -82,3 +82,23 @@ def test_the_students_of_one_sweep_are_one_curve():
 def test_a_table_without_a_search_has_no_curves():
     (table,) = aggregate(plain())
     assert curves(table) == ()
+
+
+@pytest.mark.parametrize(
+    ("searched", "said"),
+    [
+        ({"low": 0.001, "high": 0.01, "log": True}, "0.001 to 0.01, by logarithm"),
+        ({"low": 0, "high": 3, "log": False}, "0 to 3"),
+        ({"values": ["forward_kl", 2]}, "forward_kl, 2"),
+        ("anything", "anything"),
+    ],
+)
+def test_ranges_in_words(searched, said):
+    assert extent(searched) == said
+
+
+def test_the_values_that_all_methods_share_are_told_from_a_methods_own():
+    record = tuned("word_level", [1.0], make_sweep([18.0, 21.0]))[0]
+    assert shared_values(record) == {"training.learning_rate": 0.004}
+    assert record.method.settings["alpha"] == 0.51
+    assert shared_values(plain()[0]) == {}
