@@ -9,12 +9,10 @@ from dataclasses import dataclass
 class Ruleset:
     """What makes two rows of one table comparable."""
 
-    budget: str = "target tokens"
-    """What is held equal between the trained students."""
     seeds: int = 3
     """The fewest finished seeds a row needs to be placed in a table."""
     selection: str = "dev"
-    """The text that chooses the checkpoint."""
+    """The text that chooses the settings and the checkpoint."""
     metric: str = "BLEU"
     """The score that orders a table."""
 
@@ -25,14 +23,29 @@ class Ruleset:
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
         return [
-            "All rows of a table share the training pairs, the tokenizer, the recipe and the student's shape; where a "
-            "row has another shape, its shape column says so.",
-            f"Each student's training run gets the same number of {self.budget}, counted with the end of sentence and "
-            "without padding. The teacher has a budget of its own, named in the recipe.",
-            "The plain student is trained by the same recipe as every method, without anything from a teacher.",
-            "Each method runs with the settings on its row's page; no settings were searched for.",
-            f"The checkpoint is chosen on {self.selection} text. Test text is scored once, with the final model of "
-            "each run.",
+            "All rows of a table share the training pairs, the tokenizer, the recipe, the budget, the number of trials "
+            "and the student's shape; where a row has another shape, its shape column says so.",
+            "Each student's training run gets the same budget: a number of target tokens, counted with the end of "
+            "sentence and without padding, unless the table names another kind. That may be wall-clock time of the "
+            "training, or device-hours: then a student whose method needs a teacher pays for that teacher's training "
+            "and decoding in full, and trains with what is left. The teacher has a budget of its own, named in the "
+            "recipe.",
+            "The plain student is trained and tuned by the same rules as every method, without anything from a "
+            "teacher.",
+            "Where a table says that it was tuned, each method and the plain student have the same number of trials, "
+            f"and the settings of the trial with the highest {self.selection} {self.metric} win: the mean over the "
+            "students that the method delivers; of equals, the earliest trial. The first trial has the published "
+            "settings. Values that the command fixed are the same in all trials. A trial that fails is not replaced.",
+            "On the official track the other trials come from one list drawn beforehand, scrambled points of a Sobol "
+            "sequence, so that values shared by all methods, such as the learning rate, are alike in the same trial of "
+            "each.",
+            "On the open track a sampler that learns from earlier trials proposes them, and trials that fall behind "
+            "may be stopped. Its rows have tables of their own and are not ranked with those of the official track.",
+            "A trial is trained with a seed that no final run has. The final runs are trained anew with the winner's "
+            "settings, one for each seed.",
+            "Where a table was not tuned, each row has the settings on its page, and none were searched for.",
+            f"The checkpoint is chosen on {self.selection} text. Test text is decoded with the final model of each run "
+            "only, once unless that was interrupted; every time is logged in the record and shown on the row's page.",
             f"A table is ordered by the mean {self.metric} over seeds on its first test set, computed by sacreBLEU on "
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
@@ -40,8 +53,9 @@ class Ruleset:
             "Differences are shown with their spread; no significance test has been applied.",
             "Training time is the wall time of training the row's own model. A run that delivers several students is "
             "divided over them.",
-            "Total time adds what the row used of everything else: tokenizer, the teacher's training, decoding the "
-            "training text, evaluation. A phase that several rows use is divided by their number.",
+            "Total time adds what the row used of everything else: tokenizer, the trials behind its settings, the "
+            "teacher's training, decoding the training text, evaluation. A phase that several rows use is divided by "
+            "their number.",
         ]
 
 

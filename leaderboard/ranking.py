@@ -169,7 +169,7 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
     track come after the official ones.
     """
     by_table: dict[str, list[tuple[Record, ...]]] = {}
-    for seeds in _grouped(_shared(records), lambda record: (record.dataset, record.row)):
+    for seeds in _grouped(shared(records), lambda record: (record.dataset, record.row)):
         by_table.setdefault(comparable(Row(seeds, None).sample), []).append(seeds)
 
     def place(rows: list[tuple[Record, ...]]) -> tuple[str, str, bool, str]:
@@ -249,7 +249,7 @@ def _bleu(records: Sequence[Record]) -> list[float]:
     return [record.scores[record.primary].bleu for record in records]
 
 
-def _shared(records: Iterable[Record]) -> list[Record]:
+def shared(records: Iterable[Record]) -> list[Record]:
     """The records with each phase shared by all the finished ones that rest on the same artifact in the same way.
 
     A record counts the rows of its own run only; others may have joined since. The teacher's own row carries its

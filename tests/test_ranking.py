@@ -138,7 +138,10 @@ def test_rows_of_one_method_name_the_settings_that_set_them_apart():
 
 def test_the_rules_text_states_what_is_enforced():
     assert any("at least 7" in sentence for sentence in Ruleset(seeds=7).text())
-    assert any("dev" in sentence for sentence in RULES.text())
+    assert any("highest dev BLEU win" in sentence for sentence in RULES.text())
+    assert any(
+        "highest validation chrF" in sentence for sentence in Ruleset(selection="validation", metric="chrF").text()
+    )
     assert RULES.seeds == 3
     assert RULES.required_seeds(1) == 3
     assert RULES.required_seeds(5) == 5
