@@ -180,6 +180,58 @@ def test_accumulated_micro_batches_make_the_same_update_as_one_batch(corpora, tm
         torch.testing.assert_close(weights(made[1])[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+PER_TOKEN = {
+    "a2d": {"beta": 0.0, "mask_pads": True},
+    # Whom a truncation learns from is otherwise decided batch by batch.
+    "aio_kd": {"eta": 1e9, "mutual": "full"},
+}
+"""Settings with which a method's loss is a sum over tokens."""
+
+
+@pytest.mark.parametrize("splits", [3, 1000])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_split_micro_batch_makes_the_same_update(corpora, tmp_path, name, splits):
+    config = CONFIG.model_copy(update={"target_tokens": 600, "accumulation": 2, "epsilon": 1e-3})
+    reports, seen = [], []
+    for number in (1, splits):
+        method = METHODS[name](PER_TOKEN.get(name))
+        made = make(corpora, tmp_path / str(number), config=config, method=method, dropout=0.0, splits=number)
+        loss, batches = method.loss, []
+        method.loss = lambda step, loss=loss, batches=batches: batches.append((step.update, step.batch)) or loss(step)
+        reports.append(made.train())
+        seen.append([sorted(pairs(batches, update)) for update in range(1, reports[-1].updates + 1)])
+        assert reports[-1].splits == number
+    assert seen[0] == seen[1]
+    assert len(batches) >= 2 * splits or max(len(batch.source) for _, batch in batches) == 1
+    whole, parts = reports
+    assert parts.padding_share < whole.padding_share
+    assert len(whole.history) == len(parts.history)
+    for ours, theirs in zip(whole.history, parts.history):
+        assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def pairs(batches, update):
+    """The pairs that an update saw, without their padding."""
+    rows = [row for number, batch in batches if number == update for row in zip(batch.source, batch.target)]
+    return [tuple(tuple(side[side.ne(0)].tolist()) for side in row) for row in rows]
+
+
+def test_the_parts_of_a_micro_batch_share_the_methods_draws_but_not_dropout(corpora, tmp_path):
+    config = CONFIG.model_copy(update={"target_tokens": 100, "evaluations": 1})
+    made = make(corpora, tmp_path, config=config, splits=3)
+    loss, draws, seeds = made.method.loss, {}, []
+
+    def watched(step):
+        draws.setdefault(step.update, set()).add(step.random.random())
+        seeds.append(torch.initial_seed())
+        return loss(step)
+
+    made.method.loss = watched
+    report = made.train()
+    assert [len(drawn) for drawn in draws.values()] == [1] * report.updates
+    assert len(set(seeds)) == len(seeds) > 2 * report.updates
+
+
 def test_dev_loss_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
     method = METHODS["aio_kd"]()
     depths = [delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)]

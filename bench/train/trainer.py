@@ -12,9 +12,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,7 +26,6 @@ from bench.losses import label_smoothed_cross_entropy
 from bench.measure.cost import Ledger
 from bench.method import Method, Runner, Stage, Step
 from bench.method import total as weighted_total
-from bench.nmt.batch import Batch
 from bench.nmt.model import Transformer
 from bench.train import checkpoint
 from bench.train.optim import adam, learning_rate
@@ -93,6 +94,18 @@ class Trained:
     stages: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
     seconds: dict[str, float]
+    splits: int
+    """Parts that each micro-batch was run in."""
+
+
+class _Part(NamedTuple):
+    """Pairs of one micro-batch that are run at once."""
+
+    micro: int
+    """The number of the micro-batch within the update."""
+    number: int
+    """Of the part within the micro-batch."""
+    rows: NDArray[np.int64]
 
 
 class Trainer:
@@ -105,6 +118,8 @@ class Trainer:
         texts: the encoded training text of each stage.
         modules: the method's extra trainable modules.
         dev_bleu: gives the dev BLEU of the network as it stands at a depth; needed for ``select = "bleu"``.
+        splits: run each micro-batch in so many parts, one after the other, to save memory. The pairs of an update stay
+            the same, and so does a loss that is a sum over tokens; dropout falls otherwise.
         folder: where checkpoints are kept; training goes on from the newest one found there.
     """
 
@@ -124,10 +139,11 @@ class Trainer:
         modules: nn.Module | None = None,
         dev_bleu: Callable[[Depth], float] | None = None,
         report: Report | None = None,
+        splits: int = 1,
     ) -> None:
         self.method, self.config, self.seed, self.device, self.folder = method, config, seed, device, folder
         self.texts, self.dev, self.depths = texts, dev, depths
-        self.dev_bleu, self.report = dev_bleu, report
+        self.dev_bleu, self.report, self.splits = dev_bleu, report, splits
         self.precision = chosen_precision(config, device)
         autocast = self._autocast()
         self.network = nn.ModuleDict({"model": network.to(device)})
@@ -170,6 +186,7 @@ class Trainer:
             stages=tuple(done.stages),
             history=tuple(done.history),
             seconds=self.ledger.snapshot(),
+            splits=self.splits,
         )
 
     def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
@@ -181,10 +198,10 @@ class Trainer:
             batches = token_batches(text.lengths, config.batch_tokens, seed=shuffle, epoch=now.epoch)
             groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
             for group in groups[now.cursor :]:
-                micro_batches = [text.batch(rows) for rows in group]
-                now.tokens += self._update(optimiser, stage, index, micro_batches, budget)
+                parts = self._parts(group)
+                now.tokens += self._update(optimiser, stage, index, parts, budget)
                 now.cursor += 1
-                now.cells += sum(batch.source.numel() + batch.target.numel() for batch in micro_batches)
+                now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
                 if now.tokens * config.evaluations >= budget * (now.evaluations + 1):
                     self._evaluate()
@@ -213,23 +230,32 @@ class Trainer:
             now.total_updates += now.update
             self._save(optimiser)
 
+    def _parts(self, group: list[NDArray[np.int64]]) -> list[_Part]:
+        """The micro-batches of an update, cut into what is run at once."""
+        return [
+            _Part(micro, number, rows)
+            for micro, batch in enumerate(group)
+            for number, rows in enumerate(np.array_split(batch, self.splits))
+            if rows.size
+        ]
+
     def _update(
-        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, batches: list[Batch], budget: int
+        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, parts: list[_Part], budget: int
     ) -> int:
-        """One optimiser step over the micro-batches; returns the target tokens seen."""
-        now, config = self.progress, self.config
+        """One optimiser step over the parts of its micro-batches; returns the target tokens seen."""
+        now, config, text = self.progress, self.config, self.texts[index]
         now.update += 1
         rate = learning_rate(config, now.update, now.tokens / budget, stage.share) * stage.learning_rate_scale
         for group in optimiser.param_groups:
             group["lr"] = rate
-        tokens = sum(batch.tokens for batch in batches)
+        tokens = int(sum(text.lengths[part.rows, 1].sum() for part in parts))
         total = torch.zeros((), device=self.device)
         values: dict[str, torch.Tensor] = {}
-        for micro, batch in enumerate(batches):
-            seed = derived_seed(self.seed, "update", index, now.update, micro)
-            torch.manual_seed(seed)
+        for part in parts:
+            seed = derived_seed(self.seed, "update", index, now.update, part.micro)
+            torch.manual_seed(seed if self.splits == 1 else derived_seed(seed, part.number))
             step = Step(
-                batch=batch.to(self.device),
+                batch=text.batch(part.rows).to(self.device),
                 student=self.student,
                 teacher=self.teacher,
                 label_smoothing=config.label_smoothing,
