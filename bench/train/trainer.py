@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,13 +29,14 @@ from bench.method import total as weighted_total
 from bench.nmt.model import Transformer
 from bench.train import checkpoint
 from bench.train.optim import adam, learning_rate
+from bench.train.progress import Progress, Trained
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
 SMALLEST_SCALE = 2.0**-14
 
 Report = Callable[[int, int, str], None]
-"""Called with target tokens done, the budget, and a short note."""
+"""Called with what is done of the budget, the budget (in target tokens, or in seconds), and a short note."""
 
 
 class TrainingError(Exception):
@@ -46,56 +47,6 @@ def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on all parts and on nothing else."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-@dataclass
-class _Progress:
-    """Where training stands; with the tensors, all that a resume needs."""
-
-    stage: int = 0
-    update: int = 0
-    epoch: int = 1
-    cursor: int = 0
-    """Updates done in this epoch."""
-    tokens: int = 0
-    """Target tokens seen in this stage."""
-    evaluations: int = 0
-    best: float | None = None
-    best_update: int = 0
-    stale: int = 0
-    """Evaluations since the best."""
-    kept: list[str] = field(default_factory=list)
-    """Files of the evaluated checkpoints still needed: the best, or the last to be averaged."""
-    stopped: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    cells: int = 0
-    """Entries of the batches seen in this stage, both sides, padding included."""
-    real_cells: int = 0
-    """How many of them were tokens."""
-    saves: int = 0
-    total_updates: int = 0
-    total_tokens: int = 0
-    scaler: dict[str, Any] = field(default_factory=dict)
-    """The state of fp16's gradient scaler."""
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training reports."""
-
-    target_tokens: int
-    updates: int
-    epochs: float
-    padding_share: float
-    best_update: int
-    best_dev_loss: float | None
-    stages: tuple[dict[str, Any], ...]
-    history: tuple[dict[str, Any], ...]
-    seconds: dict[str, float]
-    splits: int
-    """Parts that each micro-batch was run in."""
 
 
 class _Part(NamedTuple):
@@ -153,7 +104,7 @@ class Trainer:
         self.student = Runner(network, autocast=autocast)
         self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.progress = _Progress()
+        self.progress = Progress()
         self.ledger = Ledger(synchronise=self._synchronise)
         self._saved = self._reported = time.perf_counter()
 
@@ -170,7 +121,7 @@ class Trainer:
                 if index < self.progress.stage:
                     continue
                 if index > self.progress.stage:
-                    self._begin_stage(index)
+                    self.progress = self.progress.next_stage(index, self.ledger.total())
                     optimiser = adam(self.network.parameters(), self.config)
                 self._run_stage(index, stage, optimiser)
                 self._deliver()
@@ -191,24 +142,29 @@ class Trainer:
 
     def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
         text, config, now = self.texts[index], self.config, self.progress
-        budget = math.ceil(config.target_tokens * stage.share)
+        goal, done = self._goal(stage), self._done()
         shuffle = derived_seed(self.seed, "order", index)
         self.network.train()
-        while now.tokens < budget and not now.stopped:
+        while not self._over(done, goal):
             batches = token_batches(text.lengths, config.batch_tokens, seed=shuffle, epoch=now.epoch)
             groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
             for group in groups[now.cursor :]:
                 parts = self._parts(group)
-                now.tokens += self._update(optimiser, stage, index, parts, budget)
+                now.tokens += self._update(optimiser, stage, index, parts, done / goal)
                 now.cursor += 1
                 now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
-                if now.tokens * config.evaluations >= budget * (now.evaluations + 1):
+                self._tell()
+                done = self._done()
+                if done * config.evaluations >= goal * min(now.evaluations + 1, config.evaluations):
                     self._evaluate()
+                    done = self._done()
+                    if config.seconds:  # points that went by during the evaluation are not made up for
+                        now.evaluations = max(now.evaluations, int(done * config.evaluations / goal))
                     self._save(optimiser)
                 elif time.perf_counter() - self._saved > CHECKPOINT_SECONDS:
                     self._save(optimiser)
-                if now.tokens >= budget or now.stopped:
+                if self._over(done, goal):
                     break
             else:
                 now.epoch, now.cursor = now.epoch + 1, 0
@@ -240,12 +196,16 @@ class Trainer:
         ]
 
     def _update(
-        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, parts: list[_Part], budget: int
+        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, parts: list[_Part], used: float
     ) -> int:
-        """One optimiser step over the parts of its micro-batches; returns the target tokens seen."""
+        """One optimiser step over the parts of its micro-batches; returns the target tokens seen.
+
+        Args:
+            used: the share of the stage's budget used so far.
+        """
         now, config, text = self.progress, self.config, self.texts[index]
         now.update += 1
-        rate = learning_rate(config, now.update, now.tokens / budget, stage.share) * stage.learning_rate_scale
+        rate = learning_rate(config, now.update, used, stage.share) * stage.learning_rate_scale
         for group in optimiser.param_groups:
             group["lr"] = rate
         tokens = int(sum(text.lengths[part.rows, 1].sum() for part in parts))
@@ -277,9 +237,21 @@ class Trainer:
         self.scaler.step(optimiser)
         self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
-        self._tell(now.tokens + tokens, total)
-        self._terms = values
+        self._loss, self._terms = total, values
         return tokens
+
+    def _goal(self, stage: Stage) -> float:
+        """The stage's budget, in target tokens or in seconds."""
+        config = self.config
+        return config.seconds * stage.share if config.seconds else math.ceil(config.target_tokens * stage.share)
+
+    def _done(self) -> float:
+        """How much of the stage's budget is used, in the same unit."""
+        return self.ledger.total() - self.progress.before if self.config.seconds else self.progress.tokens
+
+    def _over(self, done: float, goal: float) -> bool:
+        """Whether the stage has come to its end, which is always evaluated."""
+        return self.progress.stopped or (done >= goal and self.progress.evaluated)
 
     def _check_finite(self, total: torch.Tensor, norm: torch.Tensor, values: dict[str, torch.Tensor]) -> None:
         # Reading a number makes a GPU wait, so there it is looked at now and then: a NaN does not go away by itself.
@@ -341,17 +313,6 @@ class Trainer:
         kept = [load_file(self.folder / name, device=str(self.device)) for name in self.progress.kept]
         checkpoint.load_network(self.network, checkpoint.mean_tensors(kept) if self.config.average else kept[-1])
 
-    def _begin_stage(self, index: int) -> None:
-        done = self.progress
-        self.progress = _Progress(
-            stage=index,
-            history=done.history,
-            stages=done.stages,
-            total_updates=done.total_updates,
-            total_tokens=done.total_tokens,
-            saves=done.saves,
-        )
-
     def _save(self, optimiser: torch.optim.Optimizer) -> None:
         now = self.progress
         with self.ledger.phase("checkpointing"):
@@ -366,7 +327,7 @@ class Trainer:
     def _resume(self) -> torch.optim.Optimizer:
         optimiser = adam(self.network.parameters(), self.config)
         if state := checkpoint.latest_state(self.folder):
-            self.progress = _Progress(**checkpoint.read_progress(state))
+            self.progress = Progress(**checkpoint.read_progress(state))
             checkpoint.restore(state, self.network, optimiser)
             self.scaler.load_state_dict(self.progress.scaler)
             self.ledger = Ledger(self.progress.seconds, self._synchronise)
@@ -383,12 +344,13 @@ class Trainer:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return partial(torch.autocast, self.device.type, dtype=dtype)
 
-    def _tell(self, tokens: int, loss: torch.Tensor) -> None:
+    def _tell(self) -> None:
         if self.report is None or time.perf_counter() - self._reported < REPORT_SECONDS:
             return
         self._reported = time.perf_counter()
-        budget = self.config.target_tokens
-        self.report(min(self.progress.total_tokens + tokens, budget), budget, f"loss {float(loss):.3f}")
+        now, budget = self.progress, math.ceil(self.config.seconds) or self.config.target_tokens
+        done = int(self.ledger.total()) if self.config.seconds else now.total_tokens + now.tokens
+        self.report(min(done, budget), budget, f"loss {float(self._loss):.3f}")
 
 
 def new_network(config: ModelConfig, vocabulary: int, seed: int) -> Transformer:
