@@ -139,7 +139,7 @@ def test_the_best_checkpoint_is_delivered(corpora, tmp_path, select):
     best = report.history[1] if select == "bleu" else min(report.history, key=lambda point: point["dev_loss"])
     assert report.best_update == best["update"]
     made.network.eval()
-    assert made.dev_loss() == best["dev_loss"]
+    assert made.dev_loss() == (best["dev_loss"], best["dev_nll"])
 
 
 def test_the_mean_of_the_last_checkpoints_is_delivered(corpora, tmp_path):
@@ -243,7 +243,40 @@ def test_dev_loss_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
         made.depths = [depth]
         alone.append(made.dev_loss())
     assert len(alone) == 3
-    assert together == pytest.approx(sum(alone) / 3)
+    assert together == pytest.approx([sum(each) / 3 for each in zip(*alone)])
+    assert together.nll != pytest.approx(together.smoothed)
+
+
+def test_dev_nll_is_the_plain_cross_entropy_whatever_the_recipe_smooths(corpora, tmp_path):
+    losses = []
+    for smoothing in (0.0, 0.3):
+        made = make(corpora, tmp_path, config=CONFIG.model_copy(update={"label_smoothing": smoothing}))
+        made.network.eval()
+        losses.append(made.dev_loss())
+    assert losses[0].nll == losses[0].smoothed == losses[1].nll != losses[1].smoothed
+    everything = corpora[1].batch(range(len(corpora[1])))
+    with torch.no_grad():
+        log_p = made.student.forward(everything).logits.log_softmax(-1)
+    assert losses[1].nll == pytest.approx(-log_p[range(everything.tokens), everything.labels].mean().item())
+
+
+@pytest.mark.parametrize("select", ["loss", "bleu"])
+def test_each_evaluation_is_told_with_a_value_that_is_higher_when_better(corpora, tmp_path, select):
+    told, scores = [], iter([10.0, 30.0, 20.0, 25.0, 5.0])
+    made = make(
+        corpora,
+        tmp_path,
+        config=CONFIG.model_copy(update={"select": select}),
+        dev_bleu=lambda depth: next(scores),
+        report=lambda *news: told.append(news),
+    )
+    report = made.train()
+    values = [news[3] for news in told if len(news) == 4]
+    if select == "bleu":
+        assert values == [10.0, 30.0, 20.0, 25.0, 5.0]
+    else:
+        assert values == [-point["dev_nll"] for point in report.history]
+    assert [news[0] for news in told if len(news) == 4][-1] == CONFIG.target_tokens
 
 
 class Faulty(Method):

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import nn
 
 from bench.config import Depth, ModelConfig, TrainConfig
 from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
-from bench.losses import label_smoothed_cross_entropy
+from bench.losses import cross_entropies
 from bench.measure.cost import Ledger
 from bench.method import Method, Runner, Stage, Step
 from bench.method import total as weighted_total
@@ -35,12 +35,27 @@ CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
 SMALLEST_SCALE = 2.0**-14
 
-Report = Callable[[int, int, str], None]
-"""Called with what is done of the budget, the budget (in target tokens, or in seconds), and a short note."""
+
+class Report(Protocol):
+    """Is told how a training goes."""
+
+    def __call__(self, done: int, total: int, note: str, value: float | None = None) -> None:
+        """So much of the budget is done, in target tokens or in seconds; after an evaluation with a value for the
+        network as it stands: its dev BLEU where that chooses the checkpoint, otherwise the negated dev cross-entropy.
+        """
 
 
 class TrainingError(Exception):
     """Training cannot go on; the message says why in one line."""
+
+
+class DevLoss(NamedTuple):
+    """Cross-entropy per target token on dev, in nats."""
+
+    smoothed: float
+    """With the recipe's label smoothing: what training minimises."""
+    nll: float
+    """Without: comparable between recipes."""
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -154,7 +169,8 @@ class Trainer:
                 now.cursor += 1
                 now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
-                self._tell()
+                if self.report and time.perf_counter() - self._reported >= REPORT_SECONDS:
+                    self._tell(f"loss {float(self._loss):.3f}")
                 done = self._done()
                 if done * config.evaluations >= goal * min(now.evaluations + 1, config.evaluations):
                     self._evaluate()
@@ -272,17 +288,19 @@ class Trainer:
         with self.ledger.phase("dev evaluation"):
             self.network.eval()
             loss = self.dev_loss()
-            if not math.isfinite(loss):
+            if not math.isfinite(loss.smoothed):
                 raise TrainingError(f"dev loss is not finite at update {now.update}")
-            point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens, "dev_loss": loss}
+            point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens}
+            point |= {"dev_loss": loss.smoothed, "dev_nll": loss.nll}
             point |= {f"train_{name}": float(value) for name, value in self._terms.items()}
-            score = loss
+            score, value = loss.smoothed, -loss.nll
             if self.config.select == "bleu":
                 if self.dev_bleu is None:
                     raise ValueError("select = 'bleu' needs dev_bleu")
                 point["dev_bleu"] = statistics.fmean(self.dev_bleu(depth) for depth in self.depths)
-                score = -point["dev_bleu"]
+                score, value = -point["dev_bleu"], point["dev_bleu"]
             self.network.train()
+        self._tell(f"dev loss {loss.smoothed:.3f}", value)
         now.history.append(point)
         now.evaluations += 1
         better = now.best is None or score < now.best
@@ -298,15 +316,15 @@ class Trainer:
             now.kept = [*now.kept, name][-max(self.config.average, 1) :]
 
     @torch.inference_mode()
-    def dev_loss(self) -> float:
-        """Label-smoothed cross-entropy per target token on dev, the mean over the delivered depths."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+    def dev_loss(self) -> DevLoss:
+        """The loss on dev, the mean over the delivered depths."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         for rows in evaluation_batches(self.dev.lengths, self.config.batch_tokens):
             batch = self.dev.batch(rows).to(self.device)
             for depth in self.depths:
                 logits = self.student.forward(batch, depth=depth).logits
-                total += label_smoothed_cross_entropy(logits, batch.labels, self.config.label_smoothing)
-        return float(total) / (self.dev.target_tokens * len(self.depths))
+                totals += torch.stack(cross_entropies(logits, batch.labels, self.config.label_smoothing))
+        return DevLoss(*(total / (self.dev.target_tokens * len(self.depths)) for total in totals.tolist()))
 
     def _deliver(self) -> None:
         """Give the network the stage's best weights, or the mean of its last ones."""
@@ -344,13 +362,13 @@ class Trainer:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return partial(torch.autocast, self.device.type, dtype=dtype)
 
-    def _tell(self) -> None:
-        if self.report is None or time.perf_counter() - self._reported < REPORT_SECONDS:
+    def _tell(self, note: str, *value: float) -> None:
+        if self.report is None:
             return
         self._reported = time.perf_counter()
         now, budget = self.progress, math.ceil(self.config.seconds) or self.config.target_tokens
         done = int(self.ledger.total()) if self.config.seconds else now.total_tokens + now.tokens
-        self.report(min(done, budget), budget, f"loss {float(self._loss):.3f}")
+        self.report(min(done, budget), budget, note, *value)
 
 
 def new_network(config: ModelConfig, vocabulary: int, seed: int) -> Transformer:
