@@ -293,8 +293,9 @@ class Faulty(Method):
 def test_a_loss_that_is_not_finite_stops_and_names_the_term(corpora, tmp_path, value):
     method = Faulty()
     method.value = value
-    with pytest.raises(TrainingError, match="loss is not finite at update 3: kd"):
+    with pytest.raises(TrainingError, match="loss is not finite at update 3: kd") as error:
         make(corpora, tmp_path, method=method).train()
+    assert error.value.state == "not finite"
 
 
 class Vertical(Method):

@@ -48,6 +48,9 @@ class Report(Protocol):
 class TrainingError(Exception):
     """Training cannot go on; the message says why in one line."""
 
+    state = "not finite"
+    """What a trial or a row that fails so is recorded as."""
+
 
 class DevLoss(NamedTuple):
     """Cross-entropy per target token on dev, in nats."""
