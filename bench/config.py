@@ -233,6 +233,12 @@ class Preset(Frozen):
                 self._with({name: value})
         return self
 
+    @model_validator(mode="after")
+    def _budgets_agree(self) -> Preset:
+        if self.training.seconds or self.teacher_training.seconds:
+            raise ValueError("seconds of training are a budget of kind wall-clock, which all students share")
+        return self
+
     def at(self, point: Mapping[str, Any]) -> Preset:
         """This preset with the shared values of a point of the search space, by dotted name.
 

@@ -291,6 +291,7 @@ class _Phase:
             device=device,
             folder=folder / SCRATCH,
             report=self.report,
+            splits=self.attempt.splits,
         ).train()
         save_model(network, folder)
         write_json(folder / "history.json", list(trained.history))

@@ -65,6 +65,7 @@ def test_the_sections_are_the_parts_with_settings_of_their_own():
         ({"tuning.track": "open"}, "the open track needs a sampler"),
         ({"budget.kind": "wall-clock"}, "wall-clock takes a positive amount"),
         ({"budget.amount": 5}, "tokens takes no amount"),
+        ({"training.seconds": 5}, "a budget of kind wall-clock"),
     ],
 )
 def test_a_wrong_override_is_refused_in_one_sentence(overrides, message):

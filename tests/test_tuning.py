@@ -260,3 +260,47 @@ class TestOpenTrack:
         (old,), (now,) = shorter.values(), new.values()
         assert now[:2] == old
         assert outcome.trained == 5  # one trial and its dev score, the sweep, the final run and its scores
+
+
+class TestBudgets:
+    def test_equal_wall_clock_is_kept_and_recorded(self, corpus, tmp_path):
+        request = micro.request(tmp_path, "tie_kd", corpus=corpus, budget=("wall-clock", 1.5))
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        found = {record.method.name: record for record in records(request.runs)}
+        for name in ("baseline", "tie_kd"):
+            budget = found[name].budget
+            assert (budget.kind, budget.limit) == ("wall-clock", 1.5)
+            assert 1.5 <= budget.spent < 2.5
+            training = sum(phase.seconds for phase in found[name].phases if phase.kind == "training")
+            assert budget.spent == pytest.approx(training)
+        assert found["teacher"].budget.kind == "tokens"
+        assert found["baseline"].training.target_tokens > found["tie_kd"].training.target_tokens
+
+    def test_in_device_hours_a_student_pays_for_its_teacher(self, corpus, tmp_path):
+        hours = 4 / 3600
+        request = micro.request(tmp_path, "sequence_level", corpus=corpus, budget=("device-hours", hours))
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        found = {record.method.name: record for record in records(request.runs)}
+        for name in ("baseline", "sequence_level"):
+            assert found[name].budget.kind == "device-hours"
+            assert hours <= found[name].budget.spent < 1.3 * hours
+
+        def seconds(name, *kinds):
+            return sum(phase.seconds for phase in found[name].phases if phase.kind in kinds)
+
+        assert seconds("baseline", "training") == pytest.approx(4, rel=0.3)
+        charged = seconds("sequence_level", "training", "teacher", "distillation")
+        assert found["sequence_level"].budget.spent == pytest.approx(charged / 3600)
+
+    def test_a_teacher_that_takes_the_whole_budget_leaves_no_student(self, corpus, tmp_path):
+        request = micro.request(tmp_path, "word_level", corpus=corpus, budget=("device-hours", 1e-6))
+        outcome, _ = micro.run_here(request)
+        (reason,) = outcome.failures.values()
+        assert "device-seconds of the 0 that the budget gives" in reason
+        assert {r.method.name for r in records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
+
+    def test_tokens_can_be_given_as_a_budget(self, corpus, tmp_path):
+        plan = prepare(micro.request(tmp_path, corpus=corpus, budget=("tokens", 900))).plan
+        assert (plan.preset.budget.kind, plan.preset.training.target_tokens) == ("tokens", 900)
