@@ -16,6 +16,7 @@ from bench.config import Frozen, explain
 from bench.errors import UsageError
 from bench.method import Choice, Method, Range, Stage, TeacherUse, Term
 from bench.nmt.batch import PAD, Batch
+from bench.sweep.space import shared_by_trials
 from bench.toy import STUDENT, TEACHER, Toy, toy_batch
 
 CLOSE = 1e-4
@@ -69,8 +70,6 @@ def settings(method: type[Method]) -> None:
 
 def _searched(method: type[Method], name: str, default: object, search: object) -> None:
     if isinstance(search, Range):
-        if not search.low < search.high or (search.log and search.low <= 0):
-            raise ContractError(f"setting {name}: {search} is no range")
         if not (isinstance(default, int | float) and search.low <= default <= search.high):
             raise ContractError(f"setting {name}: its default {default!r} lies outside its search range {search}")
         tried: tuple[object, ...] = (search.low, search.high)
@@ -84,9 +83,14 @@ def _searched(method: type[Method], name: str, default: object, search: object) 
         raise ContractError(f"setting {name}: search must be a Range or a Choice, got {search!r}")
     for value in tried:
         try:
-            method({name: value})
+            changed = method({name: value})
         except UsageError as error:
             raise ContractError(f"setting {name}: {value!r} is searched but not allowed: {error}") from error
+        if shared_by_trials(changed, STUDENT, TEACHER) != shared_by_trials(method(), STUDENT, TEACHER):
+            raise ContractError(
+                f"setting {name}: {value!r} is searched but changes the text, the network, the teacher's use or what "
+                "is delivered, which all trials share"
+            )
 
 
 def loss(method: type[Method]) -> None:

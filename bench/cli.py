@@ -16,6 +16,7 @@ from bench import __version__
 from bench.errors import UsageError, no_space, unknown_name
 
 FORMATS = ("safetensors", "ctranslate2")
+BUDGETS = ("tokens", "wall-clock", "device-hours")
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 """What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
@@ -84,6 +85,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what to run, shared by ``run`` and ``plan``."""
+    # fmt: off
     options = [
         click.option("--methods", default="all", show_default=True, help="all, or names with commas between."),
         click.option(
@@ -95,12 +97,44 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A method's or preset's value."
         ),
+        click.option(
+            "--trials", type=click.IntRange(1),
+            help="Trials that choose each method's settings by dev BLEU; 1: the published ones. Default: the preset's.",
+        ),
+        click.option(
+            "--track", type=click.Choice(["official", "open"]),
+            help="official (the default): one list of trials for all methods; open: a sampler that learns, unranked.",
+        ),
+        click.option("--sampler", type=click.Choice(["tpe", "gp"]), help="Of the open track; default: tpe."),
+        click.option(
+            "--pruner", type=click.Choice(["none", "median", "halving", "hyperband"]),
+            help="Stops trials of the open track that fall behind.",
+        ),
+        click.option(
+            "--budget", metavar="KIND[:AMOUNT]",
+            help="What students get alike: tokens (the default; tokens:N for another number), wall-clock:SECONDS, or "
+                 "device-hours:HOURS with the teacher's cost charged.",
+        ),
+        click.option("--storage", help="Address of an Optuna storage, in place of journals in RUNS/sweeps."),
         click.option("--workers", type=click.IntRange(1), help="Tasks at a time; default: one for each core or GPU."),
+        click.option(
+            "--processes", type=click.IntRange(1), default=1, show_default=True,
+            help="Processes (on GPUs: devices) that train one model together.",
+        ),
+        click.option(
+            "--silence", type=click.FloatRange(min=0, min_open=True), default=1800.0, show_default=True,
+            metavar="SECONDS", help="A task without progress for so long has timed out.",
+        ),
+        click.option(
+            "--cluster", default="local", show_default=True,
+            help="local; ray: start a Ray cluster here; ray://HOST:PORT: join one.",
+        ),
         device_option,
         runs_option,
         data_dir_option,
         methods_dir_option,
     ]
+    # fmt: on
     for option in reversed(options):
         command = option(command)
     return command
@@ -312,13 +346,28 @@ def _input_lines() -> Iterator[str]:
             raise UsageError(f"standard input, line {number}: not UTF-8 text.") from error
 
 
-def _request(methods: str, langs: str | None, settings: tuple[str, ...], **rest: Any) -> Any:
+def _request(methods: str, langs: str | None, settings: tuple[str, ...], budget: str | None, **rest: Any) -> Any:
     from bench.request import Request
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     if not names:
         raise UsageError("--methods names no method; give all, or names with commas between.")
-    return Request(methods=names, languages=_languages(langs), settings=_settings(settings), **rest)
+    return Request(
+        methods=names, languages=_languages(langs), settings=_settings(settings), budget=_budget(budget), **rest
+    )
+
+
+def _budget(given: str | None) -> tuple[str, float] | None:
+    if given in (None, "tokens"):
+        return None
+    kind, _, amount = given.partition(":")
+    try:
+        number = float(amount)
+    except ValueError:
+        number = 0.0
+    if kind not in BUDGETS or not 0 < number < float("inf"):
+        raise UsageError(f"--budget takes tokens[:N], wall-clock:SECONDS or device-hours:HOURS; got {given!r}.")
+    return kind, number
 
 
 def _languages(given: str | None) -> tuple[str, str] | None:

@@ -9,7 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bench.errors import UsageError, unknown_name
 
@@ -94,9 +103,15 @@ class ModelConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """How a model is trained. The budget is counted in target tokens, end of sentence included, padding not."""
+    """How a model is trained. Target tokens are counted with the end of sentence and without padding."""
 
     target_tokens: Positive
+    seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Stop after so much wall time of training, dev evaluation and checkpoints included, in place of "
+        "target_tokens; 0: by tokens.",
+    )
     batch_tokens: Positive = Field(description="Padded tokens of the longer side in one micro-batch.")
     accumulation: Positive = 1
     learning_rate: float = Field(gt=0)
@@ -116,6 +131,14 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU that has it, otherwise fp32."
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without ``seconds`` where the budget is in tokens: the addresses of artifacts follow from the JSON form."""
+        values: dict[str, Any] = handler(self)
+        if info.mode == "json" and not self.seconds:
+            values.pop("seconds", None)
+        return values
 
 
 class SearchConfig(Frozen):
@@ -208,6 +231,12 @@ class Preset(Frozen):
         for name, found in self.tuning.ranges.items():
             for value in (found.low, found.high):
                 self._with({name: value})
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_agree(self) -> Preset:
+        if self.training.seconds or self.teacher_training.seconds:
+            raise ValueError("seconds of training are a budget of kind wall-clock, which all students share")
         return self
 
     def at(self, point: Mapping[str, Any]) -> Preset:

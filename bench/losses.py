@@ -25,12 +25,17 @@ def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: floa
         logits: (n, vocabulary).
         labels: (n,) gold ids.
     """
+    return cross_entropies(logits, labels, smoothing)[0]
+
+
+def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The label-smoothed cross-entropy and the plain one, from one softmax."""
     log_p = F.log_softmax(logits.float(), dim=-1)
     nll = F.nll_loss(log_p, labels, reduction="sum")
     if not smoothing:
-        return nll
+        return nll, nll
     spread = smoothing / (logits.size(-1) - 1)
-    return (1 - smoothing - spread) * nll - spread * log_p.sum()
+    return (1 - smoothing - spread) * nll - spread * log_p.sum(), nll
 
 
 def divergence(

@@ -114,7 +114,7 @@ class Stage(Frozen):
     """One training run of a method, with its own optimiser and schedule; it starts from the best of the one before."""
 
     name: str = "training"
-    share: float = Field(1.0, gt=0, le=1, description="Part of the token budget; a method's shares sum to one.")
+    share: float = Field(1.0, gt=0, le=1, description="Part of the budget; a method's shares sum to one.")
     text: TrainingText = TrainingText()
     learning_rate_scale: float = Field(1.0, gt=0)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,15 @@ from bench.nmt.model import Transformer, parameter_counts
 from bench.nmt.search import Hypothesis, translate_ids
 from bench.plan import Task, depth_of
 from bench.registry import load_methods, source_hash
+from bench.results import Trial, best_trial
 from bench.store import SCRATCH, Artifact, Store, write_json, write_text
+from bench.sweep.executor import Attempt
+from bench.sweep.space import Point, shared_part, with_point
 from bench.train.trainer import Report, Trainer, chosen_precision, new_network
 
 DEV = "dev"
+TEST_ACCESS = "test-access.jsonl"
+"""In the run folder: one line for each time that a test set is decoded."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +51,37 @@ class Place:
     device: str = "cpu"
     workers: int = 1
     """Tasks that run at a time."""
+    processes: int = 1
+    """That train one model together."""
 
 
-def carry_out(task: Task, place: Place, report: Report | None = None) -> Artifact:
-    """Make the task's artifact unless it is there; what it needs must be there."""
-    phase = _Phase(task, place, Store(place.store), report)
+FIRST = Attempt()
+
+
+class PhaseError(Exception):
+    """A phase of some rows cannot be carried out; the message says why in one line, ``state`` in which way."""
+
+    def __init__(self, reason: str, state: str = "exception") -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+def carry_out(task: Task, place: Place, report: Report | None = None, attempt: Attempt = FIRST) -> Artifact:
+    """Make the task's artifact unless it is there; what it needs must be there.
+
+    Raises:
+        UsageError: wrong input, which nobody but the user can mend.
+        PhaseError: this task cannot be carried out.
+    """
+    phase = _Phase(task, place, Store(place.store), report, attempt)
     maker, resumable = {
         "tokenizer": (phase.tokenizer, False),
         "corpus": (phase.corpus, False),
         "teacher": (phase.teacher, True),
         "text": (phase.text, False),
         "student": (phase.student, True),
+        "dev": (phase.dev, False),
+        "sweep": (phase.sweep, False),
         "scores": (phase.scores, False),
     }[task.kind]
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
@@ -74,6 +102,7 @@ class _Phase:
     place: Place
     store: Store
     report: Report | None
+    attempt: Attempt
 
     def tokenizer(self, folder: Path) -> Mapping[str, Any]:
         train = self._splits().train
@@ -106,19 +135,70 @@ class _Phase:
     def teacher(self, folder: Path) -> Mapping[str, Any]:
         shape = ModelConfig.model_validate(self.task.inputs["architecture"])
         method = load_methods().get("baseline")()
-        return self._train(folder, method, shape, shape, shape, teacher=None, texts=[None])
+        training = TrainConfig.model_validate(self.task.inputs["training"])
+        return self._train(folder, method, training, shape, shape, shape, teacher=None, texts=[None])
 
     def student(self, folder: Path) -> Mapping[str, Any]:
         inputs = self.task.inputs
         method = load_methods(self.place.methods_dir).get(inputs["method"])(inputs["settings"])
         if source_hash(type(method)) != inputs["source"]:
             raise UsageError(f"the file of {method.name} was changed after the run had started: run it again.")
-        shape, student, teacher = (
-            ModelConfig.model_validate(inputs[name])
-            for name in ("architecture", "student_architecture", "teacher_architecture")
-        )
+        point = self._point()
+        method = with_point(method, point)
+        shared = shared_part(method.name, point)
+        teacher = ModelConfig.model_validate(inputs["teacher_architecture"])
+        student = ModelConfig.model_validate(_with(inputs["student_architecture"], "student", shared))
+        training = TrainConfig.model_validate(_with(inputs["training"], "training", shared))
+        if "device_hours" in inputs:
+            training = training.model_copy(update={"seconds": self._seconds_left(inputs["device_hours"])})
+        shape = method.architecture(student, teacher)
         frozen = load_model(self.store.get("teacher", inputs["teacher"]).folder) if inputs["teacher"] else None
-        return self._train(folder, method, shape, student, teacher, teacher=frozen, texts=inputs["texts"])
+        trained = self._train(folder, method, training, shape, student, teacher, teacher=frozen, texts=inputs["texts"])
+        return {**trained, "point": dict(point), "settings": method.settings.model_dump(mode="json")}
+
+    def _point(self) -> Point:
+        """The values that a sweep gives this training in place of its inputs': the winner's, or those asked for."""
+        if "sweep" in self.task.inputs:
+            return self.store.get("sweep", self.task.inputs["sweep"]).details["point"]
+        return self.attempt.given if "asked" in self.task.inputs else {}
+
+    def _seconds_left(self, hours: float) -> float:
+        """What a budget of device-hours leaves for this training after all that it needs of the teacher."""
+        needed = [need for need in self.task.lineage if need.kind in ("teacher", "text")]
+        charged = sum(device_seconds(self.store.get(need.kind, need.key)) for need in needed)
+        left = 3600 * hours - charged
+        if left <= 0:
+            raise PhaseError(
+                f"the teacher alone took {charged:.0f} device-seconds of the {3600 * hours:.0f} that the budget gives"
+            )
+        return left / self.place.processes
+
+    def dev(self, folder: Path) -> Mapping[str, Any]:
+        """Translate dev text with every student delivered: what a trial is judged by."""
+        search = SearchConfig.model_validate(self.task.inputs["search"])
+        model = load_model(self._need("student").folder)
+        tokenizer, sources, ledger = self._tokenizer(), self._corpus(DEV).sources(), Ledger()
+        references = _read_lines(self._need("corpus").folder / DEV / "target.txt")
+        bleus = []
+        for number, depth in enumerate(self.task.inputs["depths"]):
+            progress = self._progress(len(sources), f"decoding dev {number + 1}/{len(self.task.inputs['depths'])}")
+            with ledger.phase("decoding"):
+                cut = model.truncated(Depth(*depth)).to(self.place.device)
+                lines = _translate(cut, tokenizer, sources, search, self.place.device, progress)
+            with ledger.phase("scoring"):
+                bleus.append(score(lines, references).bleu)
+        return {"bleu": statistics.fmean(bleus), "bleus": bleus, "seconds": ledger.snapshot()}
+
+    def sweep(self, folder: Path) -> Mapping[str, Any]:
+        """Write down what came of all trials, as the driver's study has it, and the winner's values."""
+        study: dict[str, Any] = self.attempt.given
+        trials = [Trial.model_validate(trial) for trial in study["trials"]]
+        if (winner := best_trial(trials)) is None:
+            first = trials[0]
+            raise PhaseError(
+                f"every trial failed, {len(trials)} of {len(trials)}; the first: {first.reason}", first.state
+            )
+        return {**study, "winner": winner.number, "point": dict(winner.values), "seconds": {}}
 
     def text(self, folder: Path) -> Mapping[str, Any]:
         """Decode the training sources, and nothing else, with the teacher."""
@@ -162,6 +242,8 @@ class _Phase:
         sets: dict[str, Any] = {}
         for name in (DEV, *corpus.details["tests"]):
             sources = self._corpus(name).sources()
+            if name != DEV:
+                log_test_access(self.place.store.parent, self.task.key, name)
             with ledger.phase("decoding"):
                 progress = self._progress(len(sources), f"decoding {name}")
                 lines = _translate(model, tokenizer, sources, search, self.place.device, progress)
@@ -175,6 +257,7 @@ class _Phase:
         self,
         folder: Path,
         method: Method,
+        config: TrainConfig,
         shape: ModelConfig,
         student: ModelConfig,
         teacher_shape: ModelConfig,
@@ -182,7 +265,6 @@ class _Phase:
         teacher: Transformer | None,
         texts: Sequence[str | None],
     ) -> Mapping[str, Any]:
-        config = TrainConfig.model_validate(self.task.inputs["training"])
         seed, device, tokenizer = self.task.inputs["seed"], torch.device(self.place.device), self._tokenizer()
         network = new_network(shape, tokenizer.size, seed)
         selection = SearchConfig.model_validate(self.task.inputs["selection"] or {"beam": 1})
@@ -209,17 +291,18 @@ class _Phase:
             device=device,
             folder=folder / SCRATCH,
             report=self.report,
+            splits=self.attempt.splits,
         ).train()
         save_model(network, folder)
         write_json(folder / "history.json", list(trained.history))
         summary = asdict(trained)
         del summary["history"]
-        return summary
+        return summary | {"architecture": shape.model_dump(mode="json"), "training": config.model_dump(mode="json")}
 
     def _splits(self) -> Splits:
         """The corpus, cut to the preset's number of pairs. A task that needs the tokenizer asks for the same cut."""
         dataset, first = get_dataset(self.place.dataset, self.place.languages), self.task.inputs
-        planned = self.task.upstream()[0].inputs["data"]
+        planned = self.task.upstream[0].inputs["data"]
         splits = dataset.load(self.place.data_dir)
         if dataset.identity(self.place.data_dir) != planned:
             raise UsageError(f"the files of {dataset.name} were changed after the run had started: run it again.")
@@ -228,7 +311,7 @@ class _Phase:
 
     def _need(self, *kinds: str) -> Artifact:
         """The finished artifact of one of these kinds among all that the task rests on."""
-        found = [task for task in self.task.upstream() if task.kind in kinds and task is not self.task]
+        found = [task for task in self.task.upstream if task.kind in kinds and task is not self.task]
         return self.store.get(found[-1].kind, found[-1].key)
 
     def _tokenizer(self) -> Tokenizer:
@@ -240,6 +323,34 @@ class _Phase:
     def _progress(self, total: int, note: str) -> Callable[[int], None] | None:
         report = self.report
         return None if report is None else lambda done: report(done, total, note)
+
+
+def device_seconds(artifact: Artifact) -> float:
+    """Wall seconds that an artifact took, times the devices that worked on it."""
+    return sum(artifact.details["seconds"].values()) * artifact.details.get("processes", 1)
+
+
+def log_test_access(runs: Path, key: str, test_set: str) -> None:
+    """Note that a test set is about to be decoded for a ``scores`` artifact. Appending a line is atomic."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "scores": key, "set": test_set}
+    with (runs / TEST_ACCESS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def test_accesses(runs: Path, key: str, test_set: str) -> list[str]:
+    """When a test set was decoded for a ``scores`` artifact, as ISO times."""
+    try:
+        lines = (runs / TEST_ACCESS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = [json.loads(line) for line in lines if key in line and test_set in line]
+    return [each["time"] for each in found if (each["scores"], each["set"]) == (key, test_set)]
+
+
+def _with(config: Mapping[str, Any], section: str, point: Point) -> dict[str, Any]:
+    """A section of the recipe with the values that a point has for it."""
+    found = {name.partition(".")[2]: value for name, value in point.items() if name.startswith(f"{section}.")}
+    return {**config, **found}
 
 
 def _translate(

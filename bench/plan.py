@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -14,8 +14,12 @@ from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
 from bench.results import row_id
 from bench.store import content_hash
+from bench.sweep.space import Point, Space, shared_part, space_of, with_point
 
-Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "scores"]
+Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores"]
+
+TRIAL_SEED = 0
+"""Of every trial: a seed that no final run has, so that no final run is one that was selected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +38,38 @@ class Task:
         """The address of the artifact."""
         return content_hash(self.inputs)
 
-    def upstream(self) -> list[Task]:
+    @property
+    def tolerant(self) -> bool:
+        """Whether it can be carried out although some of what it needs has failed."""
+        return self.kind == "sweep"
+
+    @cached_property
+    def upstream(self) -> tuple[Task, ...]:
         """All tasks this one rests on, itself last."""
+        return self._gathered(lambda task: task.upstream)
+
+    @cached_property
+    def lineage(self) -> tuple[Task, ...]:
+        """The same without the trials behind a sweep: what the result consists of."""
+        return self._gathered(lambda task: (task,) if task.kind == "sweep" else task.lineage)
+
+    def _gathered(self, parts: Callable[[Task], tuple[Task, ...]]) -> tuple[Task, ...]:
         seen: dict[str, Task] = {}
         for need in self.needs:
-            seen |= {task.key: task for task in need.upstream()}
-        return [*seen.values(), self]
+            seen |= {task.key: task for task in parts(need)}
+        return (*seen.values(), self)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The search for one method's settings."""
+
+    method: str
+    space: Space
+    trials: tuple[tuple[Task, Task], ...]
+    """Training and dev decoding of each trial, by number. Trials with equal points are the same tasks."""
+    task: Task
+    """Gathers what came of them and names the winner."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +82,12 @@ class Row:
     method: str
     title: str
     settings: Mapping[str, Any]
+    """The published or given ones; a sweep may choose others."""
     delivery: Delivery
     seed: int
     model: Task
     scores: Task
+    sweep: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +97,7 @@ class Plan:
     dataset: str
     preset: Preset
     rows: tuple[Row, ...]
+    sweeps: tuple[SweepPlan, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Methods whose own code failed before anything could be planned for them, with the reason."""
 
@@ -73,7 +106,7 @@ class Plan:
         """Every task once, each after what it needs."""
         found: dict[str, Task] = {}
         for row in self.rows:
-            for task in row.scores.upstream():
+            for task in row.scores.upstream:
                 found.setdefault(task.key, task)
         return tuple(found.values())
 
@@ -92,6 +125,8 @@ class Planner:
     preset: Preset
     methods: Methods
     device: str
+    pinned: Collection[str] = ()
+    """Dotted names that no sweep searches, because the user gave their values."""
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def plan(
@@ -113,6 +148,7 @@ class Planner:
         """
         chosen = ["baseline", *(name for name in dict.fromkeys(names) if name != "baseline")]
         rows: list[Row] = []
+        sweeps: list[SweepPlan] = []
         left_out: dict[str, str] = {}
         seeds = tuple(seeds)
         for seed in seeds:
@@ -121,20 +157,62 @@ class Planner:
         for name in chosen:
             try:
                 method = self.methods.get(name)(settings.get(name))
-                rows += [row for seed in seeds for row in self._method(method, seed)]
+                sweep = self._sweep(method, seeds[0]) if self.preset.tuning.trials > 1 else None
+                rows += [row for seed in seeds for row in self._method(method, seed, sweep.task if sweep else None)]
+                sweeps += [sweep] if sweep else []
             except UsageError as error:
                 if named or name in settings:
                     raise
                 left_out[name] = str(error)
             except Exception as error:
                 left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Plan(self.dataset, self.preset, tuple(rows), left_out)
+        return Plan(self.dataset, self.preset, tuple(rows), tuple(sweeps), left_out)
 
-    def _method(self, method: Method, seed: int) -> list[Row]:
-        student = self._student(method, seed)
+    def _method(self, method: Method, seed: int, sweep: Task | None) -> list[Row]:
+        student = self._student(self.preset, method, seed, seed, f"{method.name}, seed {seed}", sweep=sweep)
         role = "baseline" if method.name == "baseline" else "method"
         deliveries = method.deliveries(self.preset.student, self.preset.teacher)
-        return [self._row(role, method, delivery, seed, student) for delivery in deliveries]
+        return [self._row(role, method, delivery, seed, student, sweep) for delivery in deliveries]
+
+    def _sweep(self, method: Method, first: int) -> SweepPlan:
+        """All trials of a method: with the teacher of the first seed, and a student's seed of their own."""
+        tuning = self.preset.tuning
+        space = space_of(method, self.preset, self.pinned)
+        # The number of trials is no part of a trial: a longer sweep begins with those of a shorter one.
+        study = {**tuning.model_dump(mode="json", exclude={"trials", "space"}), "space": space.as_json()}
+        if tuning.track == "official":
+            drawn = enumerate(space.points(tuning.trials, tuning.seed))
+            trials = tuple(self._trial(method, first, number, point=point) for number, point in drawn)
+        else:
+            numbers = range(tuning.trials)
+            trials = tuple(
+                self._trial(method, first, number, asked={"study": study, "trial": number}) for number in numbers
+            )
+        inputs: dict[str, Any] = {"method": method.name, "study": study, "trials": tuning.trials}
+        needs = {dev.key: dev for _, dev in trials}
+        task = self._task("sweep", f"sweep of {method.name}", inputs, *needs.values(), work=0.01)
+        return SweepPlan(method.name, space, trials, task)
+
+    def _trial(
+        self,
+        method: Method,
+        first: int,
+        number: int,
+        *,
+        point: Point | None = None,
+        asked: Mapping[str, Any] | None = None,
+    ) -> tuple[Task, Task]:
+        """One training with the values of a point, or those asked for when it starts, and its dev BLEU."""
+        label, point = f"{method.name}, trial {number}", point or {}
+        preset, tried = self.preset.at(shared_part(method.name, point)), with_point(method, point)
+        student = self._student(preset, tried, TRIAL_SEED, first, label, asked=asked)
+        inputs = {
+            "depths": [list(each.depth) for each in method.deliveries(self.preset.student, self.preset.teacher)],
+            "search": self.preset.search.model_dump(mode="json"),
+            "device": self.device,
+        }
+        size = _size(self.preset.teacher)
+        return student, self._task("dev", f"dev BLEU of {label}", inputs, student, self._corpus(), work=size * 1e5)
 
     @staticmethod
     def _whole(shape: ModelConfig) -> Delivery:
@@ -184,12 +262,29 @@ class Planner:
         work = self.preset.teacher_training.target_tokens * _size(self.preset.teacher) * text.beam / 10
         return self._task("text", label, inputs, self._corpus(), self._teacher(seed), work=work)
 
-    def _student(self, method: Method, seed: int) -> Task:
-        preset = self.preset
+    def _student(
+        self,
+        preset: Preset,
+        method: Method,
+        seed: int,
+        teacher_seed: int,
+        label: str,
+        *,
+        sweep: Task | None = None,
+        asked: Mapping[str, Any] | None = None,
+    ) -> Task:
+        """One training of a method's network.
+
+        Args:
+            sweep: what decides on the values that this training takes in place of the preset's and the method's.
+            asked: the open track's study and the trial's number, for values that are known only when it starts.
+        """
         shape = method.architecture(preset.student, preset.teacher)
-        texts = [self._text(stage.text, seed) for stage in method.stages()]
-        teacher = self._teacher(seed) if method.teacher is TeacherUse.FROZEN else None
-        needs = {task.key: task for task in (self._corpus(), teacher, *texts) if task is not None}
+        texts = [self._text(stage.text, teacher_seed) for stage in method.stages()]
+        teacher = self._teacher(teacher_seed) if method.teacher is TeacherUse.FROZEN else None
+        training = preset.training
+        if preset.budget.kind == "wall-clock":
+            training = training.model_copy(update={"seconds": preset.budget.amount})
         inputs = {
             "method": method.name,
             "source": source_hash(type(method)),
@@ -197,18 +292,25 @@ class Planner:
             "architecture": shape.model_dump(mode="json"),
             "teacher_architecture": preset.teacher.model_dump(mode="json"),
             "student_architecture": preset.student.model_dump(mode="json"),
-            "training": preset.training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
             "selection": self._selection(preset.training),
             "teacher": teacher.key if teacher else None,
             "texts": [text.key if text else None for text in texts],
             "seed": seed,
             "device": self.device,
         }
+        inputs |= {"sweep": sweep.key} if sweep else {}
+        inputs |= {"asked": asked} if asked else {}
+        # In device-hours the student pays for the teacher it learns from: what is left is known when that is there.
+        inputs |= {"device_hours": preset.budget.amount} if preset.budget.kind == "device-hours" else {}
+        needs = {task.key: task for task in (self._corpus(), teacher, *texts, sweep) if task is not None}
         passes = {TeacherUse.NONE: 3.0, TeacherUse.FROZEN: 7.0, TeacherUse.JOINT: 9.0}[method.teacher]
         work = preset.training.target_tokens * _size(shape) * passes
-        return self._task("student", f"{method.name}, seed {seed}", inputs, *needs.values(), work=work)
+        return self._task("student", label, inputs, *needs.values(), work=work)
 
-    def _row(self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task) -> Row:
+    def _row(
+        self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task, sweep: Task | None = None
+    ) -> Row:
         name = "teacher" if role == "teacher" else method.name
         search = self.preset.search.model_dump(mode="json")
         inputs = {"depth": list(delivery.depth), "search": search, "device": self.device}
@@ -221,7 +323,7 @@ class Planner:
             "source": source_hash(type(method)),
             "settings": settings,
             "engine": ENGINE,
-            **self.preset.model_dump(mode="json", exclude={"description", "seeds"}),
+            **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
         return Row(
             id=row_id(name, delivery.depth, self.preset.name, content_hash(recipe)),
@@ -233,6 +335,7 @@ class Planner:
             seed=seed,
             model=model,
             scores=scores,
+            sweep=sweep,
         )
 
 

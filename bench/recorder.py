@@ -13,11 +13,13 @@ from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
+from bench.phases import device_seconds, test_accesses
 from bench.plan import Row, Task
 from bench.progress import Display
 from bench.registry import source_hash
 from bench.request import Prepared, Request
 from bench.results import (
+    BudgetRecord,
     DeliveryRecord,
     Environment,
     Hypotheses,
@@ -27,14 +29,27 @@ from bench.results import (
     Record,
     Score,
     Stored,
+    Sweep,
     Training,
     check_hypotheses,
     parse_record,
     write_record,
 )
-from bench.store import content_hash
+from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
 from bench.track import CometTracker
+from bench.tuning import Tuning
+
+KINDS = {
+    "tokenizer": "common",
+    "corpus": "common",
+    "teacher": "teacher",
+    "text": "distillation",
+    "student": "training",
+    "sweep": "tuning",
+    "scores": "evaluation",
+}
+"""As what the work of each kind of task is charged to a row."""
 
 
 @dataclass
@@ -43,19 +58,26 @@ class Recorder:
 
     prepared: Prepared
     display: Display | None = None
+    tuning: Tuning | None = None
     failures: dict[str, str] = field(default_factory=dict)
+
+    def assign(self, task: Task) -> Any:
+        return self.tuning.assign(task) if self.tuning else None
 
     def started(self, task: Task) -> None:
         if self.display:
             self.display.started(task)
 
-    def advanced(self, task: Task, done: int, total: int, note: str) -> None:
+    def advanced(self, task: Task, done: int, total: int, note: str, value: float | None) -> str | None:
         if self.display:
             self.display.advanced(task, done, total, note)
+        return self.tuning.advanced(task, done, total, value) if self.tuning else None
 
     def finished(self, task: Task, failure: Failure | None) -> None:
         if self.display:
             self.display.finished(task, failure)
+        if self.tuning:
+            self.tuning.finished(task, failure)
         for row in self.prepared.plan.rows:
             if row.scores.key == task.key:
                 self.record(row, failure)
@@ -73,7 +95,7 @@ class Recorder:
             write_record(prepared.records, failed_record(prepared, row, failure), {})
             return
         if not is_recorded(prepared, row):
-            if not all(store.find(task.kind, task.key) for task in row.scores.upstream()):
+            if not all(store.find(task.kind, task.key) for task in row.scores.lineage):
                 return
             write_record(prepared.records, *finished_record(prepared, row))
 
@@ -90,22 +112,29 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, lis
     """The record of a row whose artifacts are all there, and its hypotheses by test set."""
     store = prepared.store
     scores, model = store.get("scores", row.scores.key), store.get(row.model.kind, row.model.key)
+    identity = _identity(prepared, row)
+    if row.sweep:
+        sweep = _sweep(prepared, row)
+        settings = model.details["settings"]
+        identity |= {"sweep": sweep, "method": identity["method"].model_copy(update={"settings": settings})}
     lines = {
         name: (scores.folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1]
         for name in scores.details["sets"]
     }
     depth = row.delivery.depth
     record = Record(
-        **_identity(prepared, row),
+        **identity,
         status="ok",
-        model=row.model.inputs["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
+        budget=_budget(prepared, row, model),
+        test_access=test_accesses(prepared.request.runs, row.scores.key, prepared.dataset.primary),
+        model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
         scores={
             name: Score(**values, hypotheses=Hypotheses.of(row.id, row.seed, name, lines[name]))
             for name, values in scores.details["sets"].items()
         },
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
-        phases=tuple(phase for task in row.scores.upstream() for phase in _phases(prepared, row, task)),
+        phases=tuple(phase for task in row.scores.lineage for phase in _phases(prepared, row, task)),
         artifacts=_artifacts(row),
         environment=Environment(
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
@@ -119,7 +148,9 @@ def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
     return Record(
         **_identity(prepared, row),
         status="failed",
+        budget=_budget(prepared, row, None),
         reason=_reason(row, failure),
+        failure=failure.state,
         error_log=failure.log or None,
         environment=Environment(**environment(prepared.place.device, "unknown", prepared.slots.workers)),
     )
@@ -141,6 +172,7 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "languages": prepared.dataset.languages,
         "data_sha256": content_hash(prepared.identity),
         "preset": prepared.plan.preset.name,
+        "track": prepared.plan.preset.tuning.track,
         "role": row.role,
         "method": MethodRecord(
             name=row.method,
@@ -154,7 +186,7 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "seed": row.seed,
         "primary": prepared.dataset.primary,
         "engine": ENGINE,
-        "recipe": prepared.plan.preset.model_dump(mode="json"),
+        "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
         "command": command(prepared.request, prepared.place.device, row.method),
     }
@@ -170,6 +202,36 @@ def is_recorded(prepared: Prepared, row: Row) -> bool:
     return asked and stored.record.artifacts == _artifacts(row) and not check_hypotheses(stored)
 
 
+def _sweep(prepared: Prepared, row: Row) -> Sweep:
+    """How the row's settings were chosen, as the sweep's artifact has it."""
+    assert row.sweep is not None
+    details, tuning = prepared.store.get("sweep", row.sweep.key).details, prepared.plan.preset.tuning
+    space = next(sweep.space for sweep in prepared.plan.sweeps if sweep.task.key == row.sweep.key)
+    return Sweep(
+        sampler=tuning.sampler,
+        pruner=None if tuning.pruner == "none" else tuning.pruner,
+        seed=tuning.seed,
+        space=space.as_json(),
+        **{name: details[name] for name in ("trials", "winner", "importances", "versions")},
+    )
+
+
+def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecord:
+    """The budget that the row's training had, and what it took of it. A teacher has a number of tokens of its own."""
+    preset, spent = prepared.plan.preset, None
+    if row.role == "teacher" or preset.budget.kind == "tokens":
+        training = preset.teacher_training if row.role == "teacher" else preset.training
+        spent = model.details["target_tokens"] if model else None
+        return BudgetRecord(kind="tokens", limit=training.target_tokens, spent=spent)
+    if model:
+        spent = device_seconds(model)
+        if preset.budget.kind == "device-hours":
+            needed = [task for task in row.model.lineage if task.kind in ("teacher", "text")]
+            spent += sum(device_seconds(prepared.store.get(task.kind, task.key)) for task in needed)
+            spent /= 3600
+    return BudgetRecord(kind=preset.budget.kind, limit=preset.budget.amount, spent=spent)
+
+
 def _file(row: Row) -> str:
     return f"{row.id}.s{row.seed}.json"
 
@@ -181,10 +243,11 @@ def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
     if task.kind == "teacher" and row.role != "teacher":
         rows = tuple(other for other in rows if other.role != "teacher")
     own = task.key == row.model.key
-    kind: Any = {"teacher": "training" if own else "teacher", "student": "training", "text": "distillation"}.get(
-        task.kind, "evaluation" if task.kind == "scores" else "common"
-    )
-    shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.upstream() for other in rows)
+    kind: Any = "training" if own else KINDS[task.kind]
+    shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.lineage for other in rows)
+    if task.kind == "sweep":
+        seconds = _sweep(prepared, row).seconds
+        return [Phase(name="trials", kind=kind, seconds=seconds, shared_by=shared, artifact=task.key)]
     tokens = artifact.details.get("target_tokens")
     return [
         Phase(
@@ -201,7 +264,7 @@ def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
 
 def _artifacts(row: Row) -> dict[str, str]:
     return {
-        f"{task.kind}-{task.key[:8]}" if task.kind == "text" else task.kind: task.key for task in row.scores.upstream()
+        f"{task.kind}-{task.key[:8]}" if task.kind == "text" else task.kind: task.key for task in row.scores.lineage
     }
 
 
@@ -212,8 +275,11 @@ def command(request: Request, device: str, method: str) -> str:
     if request.languages:
         words += ["--langs", ",".join(request.languages)]
     words += ["--preset", request.preset, "--device", device.split(":")[0]]
-    if request.seeds:
-        words += ["--seeds", str(request.seeds)]
+    for option in ("seeds", "trials", "track", "sampler", "pruner"):
+        if (value := getattr(request, option)) is not None:
+            words += [f"--{option}", str(value)]
+    if request.budget:
+        words += ["--budget", f"{request.budget[0]}:{request.budget[1]:g}"]
     for key, value in request.settings.items():
         head, _, rest = key.partition(".")
         if head == method or head in SECTIONS or not rest:

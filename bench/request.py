@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +28,23 @@ class Request:
     languages: tuple[str, str] | None = None
     preset: str = "quick"
     seeds: int | None = None
+    trials: int | None = None
+    track: Literal["official", "open"] | None = None
+    sampler: Literal["tpe", "gp"] | None = None
+    pruner: Literal["none", "median", "halving", "hyperband"] | None = None
+    budget: tuple[str, float] | None = None
+    """Kind and amount: ``("wall-clock", 60.0)`` seconds, ``("device-hours", 0.1)``, or ``("tokens", 200_000)``."""
+    storage: str | None = None
+    """The address of an Optuna storage, in place of journals in the run folder."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``method.key`` or ``section.key`` of the preset, to its value."""
     workers: int | None = None
+    processes: int = 1
+    """That train one model together."""
+    silence: float = 1800.0
+    """Seconds without a sign of progress after which a task is stopped."""
+    cluster: str = "local"
+    """``local``, ``ray`` to start a Ray cluster here, or the address of one."""
     device: str = "auto"
     runs: Path = Path("runs")
     data_dir: Path | None = None
@@ -53,7 +67,7 @@ class Prepared:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What identifies the text, as the tokenizer's task has it."""
-        return self.plan.rows[0].scores.upstream()[0].inputs["data"]
+        return self.plan.rows[0].scores.upstream[0].inputs["data"]
 
     @property
     def records(self) -> Path:
@@ -73,21 +87,50 @@ def resolve(request: Request) -> Prepared:
         methods.get(name)
     by_method, overrides = _split_settings(request.settings, methods)
     _taking_part(by_method, ["baseline", *names])
-    chosen = preset(request.preset, overrides)
-    if request.seeds:
-        chosen = chosen.model_copy(update={"seeds": request.seeds})
+    chosen = preset(request.preset, overrides | _options(request))
     dataset = get_dataset(request.dataset, request.languages)
     device = resolve_device(request.device)
-    slots = default_slots(device)
-    if request.workers:
-        slots = Slots(request.workers, max(1, slots.workers * slots.threads // request.workers))
-    planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0])
+    slots = _slots(request, default_slots(device))
+    pinned = frozenset(request.settings)
+    planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0], pinned)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")
     place = Place(
-        store.root, request.dataset, request.languages, request.data_dir, request.methods_dir, device, slots.workers
+        store.root,
+        request.dataset,
+        request.languages,
+        request.data_dir,
+        request.methods_dir,
+        device,
+        slots.workers,
+        request.processes,
     )
     return Prepared(request, dataset, plan, place, methods, slots, store)
+
+
+def _slots(request: Request, here: Slots) -> Slots:
+    """The slots of this machine, with the cores and the memory shared out anew where the request says how many."""
+    workers = request.workers or max(1, here.workers // request.processes)
+    threads = max(1, here.workers * here.threads // (workers * request.processes))
+    memory = None if here.memory is None else here.memory * here.workers // workers
+    return replace(here, workers=workers, threads=threads, memory=memory, silence=request.silence)
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """The options that stand for values of the preset."""
+    options: dict[str, Any] = {
+        "seeds": request.seeds,
+        "tuning.trials": request.trials,
+        "tuning.track": request.track,
+        "tuning.sampler": request.sampler or ("tpe" if request.track == "open" else None),
+        "tuning.pruner": request.pruner,
+    }
+    if request.budget:
+        kind, amount = request.budget
+        by_tokens = kind == "tokens"
+        options |= {"training.target_tokens": int(amount)} if by_tokens else {}
+        options |= {"budget.kind": kind, "budget.amount": 0.0 if by_tokens else amount}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _split_settings(settings: Mapping[str, Any], methods: Methods) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -138,6 +138,12 @@ class Trial(Frozen):
         return self
 
 
+def best_trial(trials: Iterable[Trial]) -> Trial | None:
+    """The trial with the highest dev BLEU, of equals the first; None if none has finished."""
+    finished = [trial for trial in trials if trial.bleu is not None]
+    return max(finished, key=lambda trial: (trial.bleu or 0.0, -trial.number), default=None)
+
+
 class Sweep(Frozen):
     """How a row's settings were chosen."""
 
@@ -157,9 +163,7 @@ class Sweep(Frozen):
     def _consistent(self) -> Self:
         if [trial.number for trial in self.trials] != list(range(len(self.trials))):
             raise ValueError("trials are numbered from 0 without a gap")
-        finished = [trial for trial in self.trials if trial.bleu is not None]
-        best = max(finished, key=lambda trial: (trial.bleu or 0.0, -trial.number), default=None)
-        if best is None or best.number != self.winner:
+        if (best := best_trial(self.trials)) is None or best.number != self.winner:
             raise ValueError(f"trial {self.winner} is not the one with the highest dev BLEU")
         return self
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from rich.console import Console
 
 from bench.config import explain
 from bench.errors import UsageError
-from bench.phases import Place, carry_out
+from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
 from bench.recorder import Recorder, failed_record, is_recorded, track
 from bench.request import Prepared, Request, resolve
 from bench.results import read_records
-from bench.sweep.executor import Failure, execute
+from bench.sweep.executor import Attempt, Failure, execute
 from bench.track import CometTracker
+from bench.tuning import Tuning
 from leaderboard.site import build
 
 
@@ -68,7 +69,7 @@ def missing(prepared: Prepared) -> tuple[Task, ...]:
                 needed[task.key] = task
 
     for row in prepared.plan.rows:
-        for task in [row.scores] if is_recorded(prepared, row) else row.scores.upstream():
+        for task in [row.scores] if is_recorded(prepared, row) else row.scores.lineage:
             visit(task)
     return tuple(needed.values())
 
@@ -89,9 +90,7 @@ def run(request: Request, console: Console) -> Outcome:
     recorder.record_all()
     if todo:
         console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
-        with Display(len(todo), console) as display:
-            recorder.display = display
-            execute(todo, partial(_work, place=prepared.place), prepared.slots, recorder)
+        _carry_out(prepared, todo, recorder, console)
         recorder.record_all()
     if request.tracker == "comet":
         track(prepared, CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False)))
@@ -100,13 +99,28 @@ def run(request: Request, console: Console) -> Outcome:
     return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures)
 
 
-class PhaseError(Exception):
-    """A phase of some rows cannot be carried out; the message says why in one line."""
+def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, console: Console) -> None:
+    request, plan = prepared.request, prepared.plan
+    keys = {task.key for task in todo}
+    sweeps = [sweep for sweep in plan.sweeps if sweep.task.key in keys]
+    folder = request.runs / "sweeps"
+    with (
+        Tuning(sweeps, plan.dataset, plan.preset, prepared.store, folder, request.storage) as tuning,
+        Display(len(todo), console) as display,
+    ):
+        recorder.display, recorder.tuning = display, tuning
+        work = partial(_work, place=prepared.place)
+        try:
+            execute(todo, work, prepared.slots, recorder, known=tuning.known())
+        except KeyboardInterrupt:
+            left = len(missing(prepared))
+            console.print(f"stopped: {left} of {len(plan.tasks)} tasks are left.", highlight=False)
+            raise
 
 
-def _work(task: Task, report: Any, *, place: Place) -> None:
+def _work(task: Task, attempt: Attempt, report: Any, *, place: Place) -> None:
     try:
-        carry_out(task, place, report)
+        carry_out(task, replace(place, device=attempt.device), report, attempt)
     except UsageError as error:
         if task.kind in ("tokenizer", "corpus"):
             raise  # every row rests on these, and they on nothing but the user's text and sizes

@@ -84,6 +84,9 @@ def arguments(wanted: Request) -> list[str]:
     words = ["--methods", ",".join(wanted.methods), "--dataset", wanted.dataset, "--preset", wanted.preset]
     words += ["--langs", ",".join(wanted.languages or ()), "--device", wanted.device, "--runs", str(wanted.runs)]
     words += ["--seeds", str(wanted.seeds), "--workers", str(wanted.workers)]
+    for option in ("trials", "track", "sampler", "pruner", "storage"):
+        if (value := getattr(wanted, option)) is not None:
+            words += [f"--{option}", str(value)]
     if wanted.methods_dir:
         words += ["--methods-dir", str(wanted.methods_dir)]
     for key, value in wanted.settings.items():

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from bench.config import SECTIONS, Depth, ModelConfig, SearchConfig, TrainConfig, preset, presets
+from bench.config import SECTIONS, Depth, ModelConfig, Range, SearchConfig, TrainConfig, preset, presets
 from bench.errors import UsageError
 
 SHAPE = {"width": 16, "ffn": 32, "heads": 2, "encoder_layers": 3, "decoder_layers": 2}
@@ -56,6 +56,16 @@ def test_the_sections_are_the_parts_with_settings_of_their_own():
         ({"training.schedule": "cosine"}, "'inverse_sqrt' or 'linear', got 'cosine'"),
         ({"seeds": 0}, "seeds: .*got 0"),
         ({"student.width": 0, "seeds": 0}, "student.width: .*; seeds: "),
+        ({"tuning.space.training.learning_rate.high": 1e-4}, "no range to search: 0.001 to 0.0001, by logarithm"),
+        ({"tuning.space.student.dropout.high": 1.5}, "dropout: .*less than 1"),
+        ({"tuning.space": {"search": {"beam": {"low": 1, "high": 2}}}}, "no value 'search.beam' to tune"),
+        ({"tuning.space": {"training": {"rate": {"low": 1, "high": 2}}}}, "no value 'training.rate' to tune"),
+        ({"tuning.sampler": "tpe"}, "the official track has one list"),
+        ({"tuning.pruner": "median"}, "the official track has one list"),
+        ({"tuning.track": "open"}, "the open track needs a sampler"),
+        ({"budget.kind": "wall-clock"}, "wall-clock takes a positive amount"),
+        ({"budget.amount": 5}, "tokens takes no amount"),
+        ({"training.seconds": 5}, "a budget of kind wall-clock"),
     ],
 )
 def test_a_wrong_override_is_refused_in_one_sentence(overrides, message):
@@ -95,3 +105,27 @@ def test_a_shape_is_cut_to_depths_within_its_own():
 
 def test_the_longest_output_grows_with_the_source():
     assert SearchConfig(max_ratio=1.5, max_extra=8).max_length(5) == 15
+
+
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (2.0, 1.0), (0.0, 1.0, True), (-1.0, 1.0, True)])
+def test_a_range_has_two_ends_and_a_logarithm(ends):
+    with pytest.raises(ValueError, match="no range to search"):
+        Range(*ends)
+
+
+def test_a_point_changes_what_it_names_and_nothing_else():
+    before = preset("quick")
+    after = before.at({"training.learning_rate": 1e-3, "student.dropout": 0.2})
+    assert (after.training.learning_rate, after.student.dropout) == (1e-3, 0.2)
+    assert after.at({"training.learning_rate": 3e-3, "student.dropout": 0.1}) == before
+    for point in ({"training.dropout": 0.1}, {"teacher.width": 8}, {"student.dropout": 1.0}):
+        with pytest.raises(ValueError, match=r"to tune|less than 1"):
+            before.at(point)
+
+
+def test_a_recipe_without_a_search_does_not_say_where_it_would_look():
+    assert preset("quick").recipe()["tuning"] == {"trials": 1}
+    tuned = preset("quick", {"tuning.trials": 2}).recipe()["tuning"]
+    assert tuned["space"]["student"]["dropout"] == {"low": 0.0, "high": 0.3, "log": False}
+    other = preset("quick", {"tuning.space.student.dropout.high": 0.2})
+    assert other.recipe() == preset("quick").recipe()

@@ -18,7 +18,7 @@ from bench.config import Depth
 from bench.contract import CHECKS, check_method
 from bench.errors import UsageError
 from bench.losses import divergence
-from bench.method import Choice, Delivery, Method, Range, Stage, TeacherUse, Term, setting
+from bench.method import Choice, Delivery, Method, Range, Stage, TeacherText, TeacherUse, Term, setting
 from bench.registry import load_file, load_methods
 from bench.scaffold import METHOD, new_method
 
@@ -215,9 +215,9 @@ class SearchOutOfRules(Good):
         weight: float = setting(0.5, "Searched too far.", ge=0, le=1, search=Range(0.1, 1.1))
 
 
-class LogFromZero(Good):
-    class Settings(Method.Settings):
-        weight: float = setting(0.5, "No logarithm of zero.", search=Range(0.0, 1.0, log=True))
+class SearchesItsText(Good):
+    class Settings(TeacherText):
+        data: str = setting("original", "The text.", search=Choice(("original", "seqkd")))
 
 
 class SearchIsNoRange(Good):
@@ -364,7 +364,7 @@ BROKEN = [
     ("settings", DefaultOutsideSearch, "lies outside its search range"),
     ("settings", DefaultNotAmongChoices, "not among the values searched"),
     ("settings", SearchOutOfRules, "1.1 is searched but not allowed"),
-    ("settings", LogFromZero, "is no range"),
+    ("settings", SearchesItsText, "'seqkd' is searched but changes the text"),
     ("settings", SearchIsNoRange, "search must be a Range or a Choice"),
     ("settings", LooseSettings, "Settings must extend Method.Settings"),
     ("settings", Undescribed, "setting weight has no description"),

@@ -34,7 +34,7 @@ class Texts:
         planner = Planner("corpus", identity, preset("quick", micro.SETTINGS | LEARNT), load_methods(), "cpu")
         plan = planner.plan(["sequence_level"], {"sequence_level": settings}, [1])
         wanted = [task for task in plan.tasks if task.kind == kind]
-        return [[carry_out(each, self.place) for each in task.upstream()][-1] for task in wanted]
+        return [[carry_out(each, self.place) for each in task.upstream][-1] for task in wanted]
 
     def text(self, **settings: Any) -> list[tuple[Ids, Ids]]:
         """The pairs of the text of the last stage."""

@@ -158,12 +158,12 @@ def test_one_joint_training_delivers_several_rows():
     assert STUDENT in depths
     assert len(depths) == len({row.id for row in rows}) == len({row.scores.key for row in rows}) > 2
     assert [depth_of(row.scores) for row in rows] == depths
-    assert {task.kind for task in rows[0].model.upstream()} == {"tokenizer", "corpus", "student"}
+    assert {task.kind for task in rows[0].model.upstream} == {"tokenizer", "corpus", "student"}
 
 
 def test_upstream_ends_with_the_task_itself_and_repeats_nothing():
     row = next(row for row in make().rows if row.method == "sequence_level")
-    kinds = [task.kind for task in row.scores.upstream()]
+    kinds = [task.kind for task in row.scores.upstream]
     assert kinds == ["tokenizer", "corpus", "teacher", "text", "student", "scores"]
 
 

@@ -286,7 +286,7 @@ def test_a_kill_after_the_last_update_costs_no_training(tmp_path, corpus, monkey
     """Between the end of the training and the artifact, only what comes after the training is done again."""
     prepared = prepare(micro.request(tmp_path, corpus=corpus))
     teacher = next(task for task in missing(prepared) if task.kind == "teacher")
-    for task in teacher.upstream()[:-1]:
+    for task in teacher.upstream[:-1]:
         phases.carry_out(task, prepared.place)
 
     def killed(*_):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bench.config import ModelConfig, TrainConfig
+from bench.config import ModelConfig, TrainConfig, preset
 from bench.data.batches import EncodedCorpus
 from bench.measure.cost import Ledger
 from bench.method import Method, Stage, TeacherUse, Term
@@ -139,7 +139,7 @@ def test_the_best_checkpoint_is_delivered(corpora, tmp_path, select):
     best = report.history[1] if select == "bleu" else min(report.history, key=lambda point: point["dev_loss"])
     assert report.best_update == best["update"]
     made.network.eval()
-    assert made.dev_loss() == best["dev_loss"]
+    assert made.dev_loss() == (best["dev_loss"], best["dev_nll"])
 
 
 def test_the_mean_of_the_last_checkpoints_is_delivered(corpora, tmp_path):
@@ -180,6 +180,58 @@ def test_accumulated_micro_batches_make_the_same_update_as_one_batch(corpora, tm
         torch.testing.assert_close(weights(made[1])[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+PER_TOKEN = {
+    "a2d": {"beta": 0.0, "mask_pads": True},
+    # Whom a truncation learns from is otherwise decided batch by batch.
+    "aio_kd": {"eta": 1e9, "mutual": "full"},
+}
+"""Settings with which a method's loss is a sum over tokens."""
+
+
+@pytest.mark.parametrize("splits", [3, 1000])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_split_micro_batch_makes_the_same_update(corpora, tmp_path, name, splits):
+    config = CONFIG.model_copy(update={"target_tokens": 600, "accumulation": 2, "epsilon": 1e-3})
+    reports, seen = [], []
+    for number in (1, splits):
+        method = METHODS[name](PER_TOKEN.get(name))
+        made = make(corpora, tmp_path / str(number), config=config, method=method, dropout=0.0, splits=number)
+        loss, batches = method.loss, []
+        method.loss = lambda step, loss=loss, batches=batches: batches.append((step.update, step.batch)) or loss(step)
+        reports.append(made.train())
+        seen.append([sorted(pairs(batches, update)) for update in range(1, reports[-1].updates + 1)])
+        assert reports[-1].splits == number
+    assert seen[0] == seen[1]
+    assert len(batches) >= 2 * splits or max(len(batch.source) for _, batch in batches) == 1
+    whole, parts = reports
+    assert parts.padding_share < whole.padding_share
+    assert len(whole.history) == len(parts.history)
+    for ours, theirs in zip(whole.history, parts.history):
+        assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def pairs(batches, update):
+    """The pairs that an update saw, without their padding."""
+    rows = [row for number, batch in batches if number == update for row in zip(batch.source, batch.target)]
+    return [tuple(tuple(side[side.ne(0)].tolist()) for side in row) for row in rows]
+
+
+def test_the_parts_of_a_micro_batch_share_the_methods_draws_but_not_dropout(corpora, tmp_path):
+    config = CONFIG.model_copy(update={"target_tokens": 100, "evaluations": 1})
+    made = make(corpora, tmp_path, config=config, splits=3)
+    loss, draws, seeds = made.method.loss, {}, []
+
+    def watched(step):
+        draws.setdefault(step.update, set()).add(step.random.random())
+        seeds.append(torch.initial_seed())
+        return loss(step)
+
+    made.method.loss = watched
+    report = made.train()
+    assert [len(drawn) for drawn in draws.values()] == [1] * report.updates
+    assert len(set(seeds)) == len(seeds) > 2 * report.updates
+
+
 def test_dev_loss_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
     method = METHODS["aio_kd"]()
     depths = [delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)]
@@ -191,7 +243,40 @@ def test_dev_loss_is_the_mean_over_the_delivered_depths(corpora, tmp_path):
         made.depths = [depth]
         alone.append(made.dev_loss())
     assert len(alone) == 3
-    assert together == pytest.approx(sum(alone) / 3)
+    assert together == pytest.approx([sum(each) / 3 for each in zip(*alone)])
+    assert together.nll != pytest.approx(together.smoothed)
+
+
+def test_dev_nll_is_the_plain_cross_entropy_whatever_the_recipe_smooths(corpora, tmp_path):
+    losses = []
+    for smoothing in (0.0, 0.3):
+        made = make(corpora, tmp_path, config=CONFIG.model_copy(update={"label_smoothing": smoothing}))
+        made.network.eval()
+        losses.append(made.dev_loss())
+    assert losses[0].nll == losses[0].smoothed == losses[1].nll != losses[1].smoothed
+    everything = corpora[1].batch(range(len(corpora[1])))
+    with torch.no_grad():
+        log_p = made.student.forward(everything).logits.log_softmax(-1)
+    assert losses[1].nll == pytest.approx(-log_p[range(everything.tokens), everything.labels].mean().item())
+
+
+@pytest.mark.parametrize("select", ["loss", "bleu"])
+def test_each_evaluation_is_told_with_a_value_that_is_higher_when_better(corpora, tmp_path, select):
+    told, scores = [], iter([10.0, 30.0, 20.0, 25.0, 5.0])
+    made = make(
+        corpora,
+        tmp_path,
+        config=CONFIG.model_copy(update={"select": select}),
+        dev_bleu=lambda depth: next(scores),
+        report=lambda *news: told.append(news),
+    )
+    report = made.train()
+    values = [news[3] for news in told if len(news) == 4]
+    if select == "bleu":
+        assert values == [10.0, 30.0, 20.0, 25.0, 5.0]
+    else:
+        assert values == [-point["dev_nll"] for point in report.history]
+    assert [news[0] for news in told if len(news) == 4][-1] == CONFIG.target_tokens
 
 
 class Faulty(Method):
@@ -208,8 +293,9 @@ class Faulty(Method):
 def test_a_loss_that_is_not_finite_stops_and_names_the_term(corpora, tmp_path, value):
     method = Faulty()
     method.value = value
-    with pytest.raises(TrainingError, match="loss is not finite at update 3: kd"):
+    with pytest.raises(TrainingError, match="loss is not finite at update 3: kd") as error:
         make(corpora, tmp_path, method=method).train()
+    assert error.value.state == "not finite"
 
 
 class Vertical(Method):
@@ -361,6 +447,116 @@ def test_a_stage_of_half_the_budget_reaches_the_peak_in_half_the_updates(schedul
     rates = [learning_rate(config, update, update / 500, share=0.5) for update in range(1, 501)]
     assert max(rates) == rates[49] == 1.0
     assert rates[99] < 1.0
+
+
+class Clock:
+    """A clock that a loss and a dev evaluation move on, in place of the machine's."""
+
+    def __init__(self, monkeypatch, *, update=1.0, evaluation=2.0):
+        self.now, self.update, self.evaluation = 100.0, update, evaluation
+        self.calls = 0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def runs(self, made, *, calls=None):
+        """The trainer with this clock, stopped at its loss number ``calls``."""
+        loss, evaluate = made.method.loss, made.dev_loss
+
+        def timed(step):
+            self.calls += 1
+            if self.calls == calls:
+                raise StoppedError
+            self.now += self.update
+            return loss(step)
+
+        def timed_evaluation():
+            self.now += self.evaluation
+            return evaluate()
+
+        made.method.loss, made.dev_loss = timed, timed_evaluation
+        return made
+
+
+TIMED = CONFIG.model_copy(update={"seconds": 20.0, "evaluations": 4})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "evaluation", "updates"),
+    [
+        (20.0, 2.0, [5, 8, 11, 14]),  # after 5, 10, 15 and 20 seconds
+        (20.0, 6.0, [5, 9]),  # the evaluation from the 15th second to the 21st leaves no time for another
+        (20.0, 8.0, [5, 7]),  # from 5 to 13, from 15 to 23: what was due at 10 is not made up for
+        (1e-9, 2.0, [1]),
+    ],
+)
+def test_a_budget_in_seconds_counts_evaluations_and_ends_with_one(
+    corpora, tmp_path, monkeypatch, seconds, evaluation, updates
+):
+    clock = Clock(monkeypatch, evaluation=evaluation)
+    report = clock.runs(make(corpora, tmp_path, config=TIMED.model_copy(update={"seconds": seconds}))).train()
+    assert [point["update"] for point in report.history] == updates
+    assert report.updates == updates[-1]
+    assert report.seconds["training"] == updates[-1]
+    assert report.seconds["dev evaluation"] == evaluation * len(updates)
+
+
+def test_the_schedule_follows_the_seconds(corpora, tmp_path, monkeypatch):
+    rates = []
+    monkeypatch.setattr(trainer, "learning_rate", lambda *given: rates.append(given[2]) or learning_rate(*given))
+    Clock(monkeypatch).runs(make(corpora, tmp_path, config=TIMED)).train()
+    assert rates == [0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.4, 0.45, 0.6, 0.65, 0.7, 0.85, 0.9, 0.95]
+
+
+def test_each_stage_has_its_share_of_the_seconds(corpora, tmp_path, monkeypatch):
+    report = Clock(monkeypatch).runs(make(corpora, tmp_path, method=TwoStages(), config=TIMED)).train()
+    assert [(point["stage"], point["update"]) for point in report.history] == [
+        *((0, 4), (0, 6), (0, 8), (0, 9)),  # after 3.75, 7.5, 11.25 and 15 seconds
+        *((1, 2), (1, 3)),  # after 1.25 and, late, 3.75 of 5
+    ]
+
+
+def test_a_resume_keeps_the_seconds_that_were_spent(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    whole = Clock(monkeypatch).runs(make(corpora, tmp_path / "whole", config=TIMED))
+    report = whole.train()
+    clock = Clock(monkeypatch)
+    with pytest.raises(StoppedError):
+        clock.runs(make(corpora, tmp_path / "part", config=TIMED), calls=10).train()
+    clock.now += 1e6
+    resumed = clock.runs(make(corpora, tmp_path / "part", config=TIMED))
+    again = resumed.train()
+    assert (again.history, again.seconds) == (report.history, report.seconds)
+    assert same(weights(whole), weights(resumed))
+
+
+def test_seconds_that_ran_out_before_an_evaluation_leave_one_update(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    clock = Clock(monkeypatch)
+    with pytest.raises(StoppedError):
+        clock.runs(make(corpora, tmp_path, config=TIMED), calls=4).train()
+    state = checkpoint.latest_state(tmp_path)
+    progress = checkpoint.read_progress(state)
+    (state / "progress.json").write_text(json.dumps(progress | {"seconds": {"training": 20.5}}))
+    report = clock.runs(make(corpora, tmp_path, config=TIMED)).train()
+    assert [point["update"] for point in report.history] == [progress["update"] + 1]
+
+
+def test_progress_in_seconds_is_told_in_seconds(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    told = []
+    Clock(monkeypatch).runs(make(corpora, tmp_path, config=TIMED, report=lambda *news: told.append(news))).train()
+    assert [news[:2] for news in told if not news[2].startswith("dev")][:6] == [
+        *((1, 20), (2, 20), (3, 20), (4, 20), (5, 20), (8, 20))
+    ]
+    assert told[-1][:2] == (20, 20)
+
+
+def test_a_budget_in_tokens_is_written_as_before_there_were_seconds():
+    assert CONFIG.model_dump(mode="json").keys() == TrainConfig.model_fields.keys() - {"seconds"}
+    assert '"seconds"' not in CONFIG.model_dump_json()
+    assert CONFIG.model_dump()["seconds"] == 0.0
+    assert TIMED.model_dump(mode="json")["seconds"] == 20.0
+    for config in (CONFIG, TIMED):
+        assert TrainConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_weight_decay_is_decoupled():

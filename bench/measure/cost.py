@@ -37,6 +37,10 @@ class Ledger:
         self._charge()
         return dict(self.seconds)
 
+    def total(self) -> float:
+        """The seconds of all phases so far, without waiting for queued work."""
+        return sum(self.seconds.values()) + (time.perf_counter() - self._since if self._open else 0.0)
+
     def _charge(self) -> None:
         self._synchronise()
         now = time.perf_counter()

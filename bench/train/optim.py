@@ -27,10 +27,10 @@ def learning_rate(config: TrainConfig, update: int, progress: float, share: floa
     """The rate of the ``update``-th update (from 1) of a stage.
 
     It rises linearly to the peak over the warm-up. Then ``inverse_sqrt`` falls as the square root of the update
-    (Vaswani et al. 2017), and ``linear`` falls in a straight line with the tokens used, to zero at the budget's end.
+    (Vaswani et al. 2017), and ``linear`` falls in a straight line with the budget used, to zero at its end.
 
     Args:
-        progress: the share of the stage's token budget used so far.
+        progress: the share of the stage's budget used so far.
         share: the stage's part of the whole budget. The warm-up shrinks with it, so that every stage spends the same
             part of its updates at full rate.
     """

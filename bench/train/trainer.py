@@ -9,36 +9,56 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
 from bench.config import Depth, ModelConfig, TrainConfig
 from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
-from bench.losses import label_smoothed_cross_entropy
+from bench.losses import cross_entropies
 from bench.measure.cost import Ledger
 from bench.method import Method, Runner, Stage, Step
 from bench.method import total as weighted_total
-from bench.nmt.batch import Batch
 from bench.nmt.model import Transformer
 from bench.train import checkpoint
 from bench.train.optim import adam, learning_rate
+from bench.train.progress import Progress, Trained
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
 SMALLEST_SCALE = 2.0**-14
 
-Report = Callable[[int, int, str], None]
-"""Called with target tokens done, the budget, and a short note."""
+
+class Report(Protocol):
+    """Is told how a training goes."""
+
+    def __call__(self, done: int, total: int, note: str, value: float | None = None) -> None:
+        """So much of the budget is done, in target tokens or in seconds; after an evaluation with a value for the
+        network as it stands: its dev BLEU where that chooses the checkpoint, otherwise the negated dev cross-entropy.
+        """
 
 
 class TrainingError(Exception):
     """Training cannot go on; the message says why in one line."""
+
+    state = "not finite"
+    """What a trial or a row that fails so is recorded as."""
+
+
+class DevLoss(NamedTuple):
+    """Cross-entropy per target token on dev, in nats."""
+
+    smoothed: float
+    """With the recipe's label smoothing: what training minimises."""
+    nll: float
+    """Without: comparable between recipes."""
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -47,52 +67,14 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@dataclass
-class _Progress:
-    """Where training stands; with the tensors, all that a resume needs."""
+class _Part(NamedTuple):
+    """Pairs of one micro-batch that are run at once."""
 
-    stage: int = 0
-    update: int = 0
-    epoch: int = 1
-    cursor: int = 0
-    """Updates done in this epoch."""
-    tokens: int = 0
-    """Target tokens seen in this stage."""
-    evaluations: int = 0
-    best: float | None = None
-    best_update: int = 0
-    stale: int = 0
-    """Evaluations since the best."""
-    kept: list[str] = field(default_factory=list)
-    """Files of the evaluated checkpoints still needed: the best, or the last to be averaged."""
-    stopped: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    cells: int = 0
-    """Entries of the batches seen in this stage, both sides, padding included."""
-    real_cells: int = 0
-    """How many of them were tokens."""
-    saves: int = 0
-    total_updates: int = 0
-    total_tokens: int = 0
-    scaler: dict[str, Any] = field(default_factory=dict)
-    """The state of fp16's gradient scaler."""
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training reports."""
-
-    target_tokens: int
-    updates: int
-    epochs: float
-    padding_share: float
-    best_update: int
-    best_dev_loss: float | None
-    stages: tuple[dict[str, Any], ...]
-    history: tuple[dict[str, Any], ...]
-    seconds: dict[str, float]
+    micro: int
+    """The number of the micro-batch within the update."""
+    number: int
+    """Of the part within the micro-batch."""
+    rows: NDArray[np.int64]
 
 
 class Trainer:
@@ -105,6 +87,8 @@ class Trainer:
         texts: the encoded training text of each stage.
         modules: the method's extra trainable modules.
         dev_bleu: gives the dev BLEU of the network as it stands at a depth; needed for ``select = "bleu"``.
+        splits: run each micro-batch in so many parts, one after the other, to save memory. The pairs of an update stay
+            the same, and so does a loss that is a sum over tokens; dropout falls otherwise.
         folder: where checkpoints are kept; training goes on from the newest one found there.
     """
 
@@ -124,10 +108,11 @@ class Trainer:
         modules: nn.Module | None = None,
         dev_bleu: Callable[[Depth], float] | None = None,
         report: Report | None = None,
+        splits: int = 1,
     ) -> None:
         self.method, self.config, self.seed, self.device, self.folder = method, config, seed, device, folder
         self.texts, self.dev, self.depths = texts, dev, depths
-        self.dev_bleu, self.report = dev_bleu, report
+        self.dev_bleu, self.report, self.splits = dev_bleu, report, splits
         self.precision = chosen_precision(config, device)
         autocast = self._autocast()
         self.network = nn.ModuleDict({"model": network.to(device)})
@@ -137,7 +122,7 @@ class Trainer:
         self.student = Runner(network, autocast=autocast)
         self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.progress = _Progress()
+        self.progress = Progress()
         self.ledger = Ledger(synchronise=self._synchronise)
         self._saved = self._reported = time.perf_counter()
 
@@ -154,7 +139,7 @@ class Trainer:
                 if index < self.progress.stage:
                     continue
                 if index > self.progress.stage:
-                    self._begin_stage(index)
+                    self.progress = self.progress.next_stage(index, self.ledger.total())
                     optimiser = adam(self.network.parameters(), self.config)
                 self._run_stage(index, stage, optimiser)
                 self._deliver()
@@ -170,28 +155,35 @@ class Trainer:
             stages=tuple(done.stages),
             history=tuple(done.history),
             seconds=self.ledger.snapshot(),
+            splits=self.splits,
         )
 
     def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
         text, config, now = self.texts[index], self.config, self.progress
-        budget = math.ceil(config.target_tokens * stage.share)
+        goal, done = self._goal(stage), self._done()
         shuffle = derived_seed(self.seed, "order", index)
         self.network.train()
-        while now.tokens < budget and not now.stopped:
+        while not self._over(done, goal):
             batches = token_batches(text.lengths, config.batch_tokens, seed=shuffle, epoch=now.epoch)
             groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
             for group in groups[now.cursor :]:
-                micro_batches = [text.batch(rows) for rows in group]
-                now.tokens += self._update(optimiser, stage, index, micro_batches, budget)
+                parts = self._parts(group)
+                now.tokens += self._update(optimiser, stage, index, parts, done / goal)
                 now.cursor += 1
-                now.cells += sum(batch.source.numel() + batch.target.numel() for batch in micro_batches)
+                now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
-                if now.tokens * config.evaluations >= budget * (now.evaluations + 1):
+                if self.report and time.perf_counter() - self._reported >= REPORT_SECONDS:
+                    self._tell(f"loss {float(self._loss):.3f}")
+                done = self._done()
+                if done * config.evaluations >= goal * min(now.evaluations + 1, config.evaluations):
                     self._evaluate()
+                    done = self._done()
+                    if config.seconds:  # points that went by during the evaluation are not made up for
+                        now.evaluations = max(now.evaluations, int(done * config.evaluations / goal))
                     self._save(optimiser)
                 elif time.perf_counter() - self._saved > CHECKPOINT_SECONDS:
                     self._save(optimiser)
-                if now.tokens >= budget or now.stopped:
+                if self._over(done, goal):
                     break
             else:
                 now.epoch, now.cursor = now.epoch + 1, 0
@@ -213,23 +205,36 @@ class Trainer:
             now.total_updates += now.update
             self._save(optimiser)
 
+    def _parts(self, group: list[NDArray[np.int64]]) -> list[_Part]:
+        """The micro-batches of an update, cut into what is run at once."""
+        return [
+            _Part(micro, number, rows)
+            for micro, batch in enumerate(group)
+            for number, rows in enumerate(np.array_split(batch, self.splits))
+            if rows.size
+        ]
+
     def _update(
-        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, batches: list[Batch], budget: int
+        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, parts: list[_Part], used: float
     ) -> int:
-        """One optimiser step over the micro-batches; returns the target tokens seen."""
-        now, config = self.progress, self.config
+        """One optimiser step over the parts of its micro-batches; returns the target tokens seen.
+
+        Args:
+            used: the share of the stage's budget used so far.
+        """
+        now, config, text = self.progress, self.config, self.texts[index]
         now.update += 1
-        rate = learning_rate(config, now.update, now.tokens / budget, stage.share) * stage.learning_rate_scale
+        rate = learning_rate(config, now.update, used, stage.share) * stage.learning_rate_scale
         for group in optimiser.param_groups:
             group["lr"] = rate
-        tokens = sum(batch.tokens for batch in batches)
+        tokens = int(sum(text.lengths[part.rows, 1].sum() for part in parts))
         total = torch.zeros((), device=self.device)
         values: dict[str, torch.Tensor] = {}
-        for micro, batch in enumerate(batches):
-            seed = derived_seed(self.seed, "update", index, now.update, micro)
-            torch.manual_seed(seed)
+        for part in parts:
+            seed = derived_seed(self.seed, "update", index, now.update, part.micro)
+            torch.manual_seed(seed if self.splits == 1 else derived_seed(seed, part.number))
             step = Step(
-                batch=batch.to(self.device),
+                batch=text.batch(part.rows).to(self.device),
                 student=self.student,
                 teacher=self.teacher,
                 label_smoothing=config.label_smoothing,
@@ -251,9 +256,21 @@ class Trainer:
         self.scaler.step(optimiser)
         self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
-        self._tell(now.tokens + tokens, total)
-        self._terms = values
+        self._loss, self._terms = total, values
         return tokens
+
+    def _goal(self, stage: Stage) -> float:
+        """The stage's budget, in target tokens or in seconds."""
+        config = self.config
+        return config.seconds * stage.share if config.seconds else math.ceil(config.target_tokens * stage.share)
+
+    def _done(self) -> float:
+        """How much of the stage's budget is used, in the same unit."""
+        return self.ledger.total() - self.progress.before if self.config.seconds else self.progress.tokens
+
+    def _over(self, done: float, goal: float) -> bool:
+        """Whether the stage has come to its end, which is always evaluated."""
+        return self.progress.stopped or (done >= goal and self.progress.evaluated)
 
     def _check_finite(self, total: torch.Tensor, norm: torch.Tensor, values: dict[str, torch.Tensor]) -> None:
         # Reading a number makes a GPU wait, so there it is looked at now and then: a NaN does not go away by itself.
@@ -274,17 +291,19 @@ class Trainer:
         with self.ledger.phase("dev evaluation"):
             self.network.eval()
             loss = self.dev_loss()
-            if not math.isfinite(loss):
+            if not math.isfinite(loss.smoothed):
                 raise TrainingError(f"dev loss is not finite at update {now.update}")
-            point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens, "dev_loss": loss}
+            point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens}
+            point |= {"dev_loss": loss.smoothed, "dev_nll": loss.nll}
             point |= {f"train_{name}": float(value) for name, value in self._terms.items()}
-            score = loss
+            score, value = loss.smoothed, -loss.nll
             if self.config.select == "bleu":
                 if self.dev_bleu is None:
                     raise ValueError("select = 'bleu' needs dev_bleu")
                 point["dev_bleu"] = statistics.fmean(self.dev_bleu(depth) for depth in self.depths)
-                score = -point["dev_bleu"]
+                score, value = -point["dev_bleu"], point["dev_bleu"]
             self.network.train()
+        self._tell(f"dev loss {loss.smoothed:.3f}", value)
         now.history.append(point)
         now.evaluations += 1
         better = now.best is None or score < now.best
@@ -300,31 +319,20 @@ class Trainer:
             now.kept = [*now.kept, name][-max(self.config.average, 1) :]
 
     @torch.inference_mode()
-    def dev_loss(self) -> float:
-        """Label-smoothed cross-entropy per target token on dev, the mean over the delivered depths."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+    def dev_loss(self) -> DevLoss:
+        """The loss on dev, the mean over the delivered depths."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         for rows in evaluation_batches(self.dev.lengths, self.config.batch_tokens):
             batch = self.dev.batch(rows).to(self.device)
             for depth in self.depths:
                 logits = self.student.forward(batch, depth=depth).logits
-                total += label_smoothed_cross_entropy(logits, batch.labels, self.config.label_smoothing)
-        return float(total) / (self.dev.target_tokens * len(self.depths))
+                totals += torch.stack(cross_entropies(logits, batch.labels, self.config.label_smoothing))
+        return DevLoss(*(total / (self.dev.target_tokens * len(self.depths)) for total in totals.tolist()))
 
     def _deliver(self) -> None:
         """Give the network the stage's best weights, or the mean of its last ones."""
         kept = [load_file(self.folder / name, device=str(self.device)) for name in self.progress.kept]
         checkpoint.load_network(self.network, checkpoint.mean_tensors(kept) if self.config.average else kept[-1])
-
-    def _begin_stage(self, index: int) -> None:
-        done = self.progress
-        self.progress = _Progress(
-            stage=index,
-            history=done.history,
-            stages=done.stages,
-            total_updates=done.total_updates,
-            total_tokens=done.total_tokens,
-            saves=done.saves,
-        )
 
     def _save(self, optimiser: torch.optim.Optimizer) -> None:
         now = self.progress
@@ -340,7 +348,7 @@ class Trainer:
     def _resume(self) -> torch.optim.Optimizer:
         optimiser = adam(self.network.parameters(), self.config)
         if state := checkpoint.latest_state(self.folder):
-            self.progress = _Progress(**checkpoint.read_progress(state))
+            self.progress = Progress(**checkpoint.read_progress(state))
             checkpoint.restore(state, self.network, optimiser)
             self.scaler.load_state_dict(self.progress.scaler)
             self.ledger = Ledger(self.progress.seconds, self._synchronise)
@@ -357,12 +365,13 @@ class Trainer:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return partial(torch.autocast, self.device.type, dtype=dtype)
 
-    def _tell(self, tokens: int, loss: torch.Tensor) -> None:
-        if self.report is None or time.perf_counter() - self._reported < REPORT_SECONDS:
+    def _tell(self, note: str, *value: float) -> None:
+        if self.report is None:
             return
         self._reported = time.perf_counter()
-        budget = self.config.target_tokens
-        self.report(min(self.progress.total_tokens + tokens, budget), budget, f"loss {float(loss):.3f}")
+        now, budget = self.progress, math.ceil(self.config.seconds) or self.config.target_tokens
+        done = int(self.ledger.total()) if self.config.seconds else now.total_tokens + now.tokens
+        self.report(min(done, budget), budget, note, *value)
 
 
 def new_network(config: ModelConfig, vocabulary: int, seed: int) -> Transformer:

@@ -1,0 +1,306 @@
+"""Whole sweeps, small: all methods get the same list, the winner is run with every seed, a kill changes nothing."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import micro
+import pytest
+from test_run import plug_in
+from workers import wait_for
+
+from bench.plan import TRIAL_SEED
+from bench.results import read_records
+from bench.run import missing, prepare
+from bench.store import Store
+
+SOME_FAIL = 'if self.settings.weight > 0.5: raise ValueError("too heavy")'
+SETTINGS = """
+    class Settings(Method.Settings):
+        weight: float = setting(0.4, "A weight.", ge=0, le=1, search=Range(0.0, 1.0))
+
+    def loss"""
+
+
+@pytest.fixture(scope="module")
+def tuned(corpus, tmp_path_factory):
+    """A finished run of two methods and the plain student, three trials each, two seeds."""
+    request = micro.request(
+        tmp_path_factory.mktemp("tuned"), "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2
+    )  # fmt: skip
+    outcome, printed = micro.run_here(request)
+    assert outcome.failures == {}
+    return request, outcome, printed
+
+
+def records(runs: Path) -> list:
+    reading = read_records([runs / "records"])
+    assert reading.problems == ()
+    return [stored.record for stored in reading.records]
+
+
+def studies(runs: Path) -> dict[str, list]:
+    """What each record's sweep consists of, without the times."""
+    return {
+        f"{record.row}@{record.seed}": [
+            (t.number, t.values, t.state, t.reason and t.reason.split("(")[0], t.bleu, t.target_tokens)
+            for t in record.sweep.trials
+        ]
+        for record in records(runs)
+        if record.sweep
+    }
+
+
+def searching(folder: Path, name: str, deed: str) -> None:
+    """A plug-in with one searched setting."""
+    plug_in(folder, name, deed)
+    path = folder / f"{name}.py"
+    text = path.read_text().replace("\n    def loss", SETTINGS, 1)
+    path.write_text(text.replace("import Method,", "import Method, Range, setting,"))
+
+
+def test_every_row_says_how_its_settings_were_chosen(tuned):
+    found = [record for record in records(tuned[0].runs) if record.role != "teacher"]
+    assert len(found) == 6
+    for record in found:
+        sweep = record.sweep
+        assert (record.track, sweep.sampler, sweep.pruner, len(sweep.trials)) == ("official", "qmc", None, 3)
+        assert sweep.best.bleu == max(trial.bleu for trial in sweep.trials)
+        assert sweep.trials[0].values["training.learning_rate"] == 3e-3
+        assert sweep.space.keys() == sweep.trials[0].values.keys()
+        for name, value in sweep.best.values.items():
+            method, _, key = name.partition(".")
+            assert record.method.settings[key] == value if method == record.method.name else True
+        assert record.recipe["tuning"]["trials"] == 3
+
+
+def test_all_methods_try_the_same_shared_values(tuned):
+    lists = {
+        record.method.name: [
+            {name: value for name, value in trial.values.items() if not name.startswith(record.method.name)}
+            for trial in record.sweep.trials
+        ]
+        for record in records(tuned[0].runs)
+        if record.sweep
+    }
+    assert lists["baseline"] == lists["word_level"] == lists["tie_kd"]
+
+
+def test_the_final_runs_take_the_winners_values_and_seeds_of_their_own(tuned):
+    prepared = prepare(tuned[0])
+    for row in prepared.plan.rows:
+        if row.role == "teacher":
+            continue
+        final = prepared.store.get("student", row.model.key)
+        point = prepared.store.get("sweep", row.sweep.key).details["point"]
+        assert final.details["point"] == point
+        assert final.details["training"]["learning_rate"] == point["training.learning_rate"]
+        assert final.details["architecture"]["dropout"] == point["student.dropout"]
+        assert final.inputs["seed"] == row.seed != TRIAL_SEED
+    for sweep in prepared.plan.sweeps:
+        trained = [prepared.store.get("student", student.key) for student, _ in sweep.trials]
+        assert {each.inputs["seed"] for each in trained} == {TRIAL_SEED}
+        assert len({each.inputs["teacher"] for each in trained}) == 1
+        assert [each.details["training"]["label_smoothing"] for each in trained] == [
+            point["training.label_smoothing"] for point in sweep.space.points(3, 1)
+        ]
+
+
+def test_test_text_is_decoded_once_for_each_final_run_and_never_for_a_trial(tuned):
+    lines = [json.loads(line) for line in (tuned[0].runs / "test-access.jsonl").read_text().splitlines()]
+    scores = {row.scores.key for row in prepare(tuned[0]).plan.rows}
+    assert sorted(line["scores"] for line in lines) == sorted(scores)
+    assert {line["set"] for line in lines} == {"test"}
+    assert all(len(record.test_access) == 1 for record in records(tuned[0].runs))
+
+
+def test_the_trials_are_charged_to_the_rows_that_rest_on_them(tuned):
+    for record in records(tuned[0].runs):
+        tuning = [phase for phase in record.phases if phase.kind == "tuning"]
+        assert bool(tuning) == (record.role != "teacher")
+        for phase in tuning:
+            assert phase.seconds == pytest.approx(record.sweep.seconds)
+            assert phase.shared_by == 2
+        assert ("teacher" in {phase.kind for phase in record.phases}) == (record.role == "method")
+
+
+def test_the_same_run_again_does_nothing(tuned):
+    outcome, _ = micro.run_here(tuned[0])
+    assert (outcome.trained, outcome.failures) == (0, {})
+
+
+def test_a_longer_sweep_goes_on_with_the_trials_of_a_shorter_one(tuned, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(tuned[0].runs, runs)
+    more = micro.request(tmp_path, "word_level", corpus=Path(tuned[0].dataset), trials=4, seeds=2)
+    todo = [task.label for task in missing(prepare(more)) if task.kind in ("teacher", "student")]
+    assert sorted(todo) == [
+        "baseline, seed 1", "baseline, seed 2", "baseline, trial 3",
+        "word_level, seed 1", "word_level, seed 2", "word_level, trial 3",
+    ]  # fmt: skip
+
+
+def test_the_list_does_not_depend_on_workers_or_on_which_methods_take_part(tuned, corpus, tmp_path):
+    request = micro.request(tmp_path, "word_level", corpus=corpus, trials=3, seeds=2, workers=4)
+    micro.run_here(request)
+    other, known = studies(request.runs), studies(tuned[0].runs)
+    assert other == {name: known[name] for name in other}
+    assert micro.results(request.runs) == {
+        name: result for name, result in micro.results(tuned[0].runs).items() if not name.startswith("tie_kd")
+    }
+
+
+def test_a_value_that_the_user_gave_is_held_fixed(corpus, tmp_path):
+    request = micro.request(
+        tmp_path, "word_level", corpus=corpus, trials=2, settings={"word_level.alpha": 0.25, "student.dropout": 0.0}
+    )  # fmt: skip
+    plan = prepare(request).plan
+    (sweep,) = [each for each in plan.sweeps if each.method == "word_level"]
+    assert not {"word_level.alpha", "student.dropout"} & sweep.space.published.keys()
+    assert {task.inputs["settings"]["alpha"] for task, _ in sweep.trials} == {0.25}
+    assert {task.inputs["student_architecture"]["dropout"] for task, _ in sweep.trials} == {0.0}
+
+
+def failed_weights(folder: Path) -> list[float]:
+    """The weights of the plug-in's trials that a journal says have failed."""
+    lines = [line for path in folder.glob("runs/sweeps/*mine*.journal") for line in path.read_text().split("\n")[:-1]]
+    return [each["params"]["mine.weight"] for each in map(json.loads, lines) if each.get("state") == 3]
+
+
+class TestFailures:
+    def test_a_failed_trial_is_a_state_and_the_others_go_on(self, corpus, tmp_path):
+        searching(tmp_path / "more", "mine", SOME_FAIL)
+        request = micro.request(tmp_path, "mine", corpus=corpus, methods_dir=tmp_path / "more", trials=4)
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        (record,) = [each for each in records(request.runs) if each.method.name == "mine"]
+        states = {trial.values["mine.weight"] > 0.5: trial.state for trial in record.sweep.trials}
+        assert states == {True: "exception", False: "ok"}
+        reasons = [trial.reason for trial in record.sweep.trials if trial.reason]
+        assert all(reason == "ValueError: too heavy" for reason in reasons)
+        assert record.method.settings["weight"] <= 0.5
+
+    def test_a_method_all_of_whose_trials_fail_costs_its_rows_only(self, corpus, tmp_path):
+        searching(tmp_path / "more", "mine", 'raise ValueError("never")')
+        request = micro.request(tmp_path, "mine", corpus=corpus, methods_dir=tmp_path / "more", trials=2, seeds=2)
+        outcome, _ = micro.run_here(request)
+        assert len(outcome.failures) == 2
+        reason = "sweep of mine: every trial failed, 2 of 2; the first: ValueError: never"
+        assert all(each.endswith(reason) for each in outcome.failures.values())
+        failed = [each for each in records(request.runs) if each.status == "failed"]
+        assert {(each.method.name, each.failure) for each in failed} == {("mine", "exception")}
+        assert len([each for each in records(request.runs) if each.status == "ok"]) == 4
+        again, _ = micro.run_here(request)
+        assert again.failures == outcome.failures
+        assert again.trained == 8  # two trials with their dev scores, the sweep, and what rests on it
+
+    def test_failed_trials_of_an_interrupted_sweep_stand(self, corpus, tmp_path):
+        """The plug-in notes its starts; the run is killed once the journal holds a failed trial."""
+        starts = tmp_path / "starts"
+        note = f"open({str(starts)!r}, 'a').write(f'{{self.settings.weight}}\\n')"
+        searching(tmp_path / "more", "mine", f"{note}\n        {SOME_FAIL}")
+        request = micro.request(
+            tmp_path, "mine", corpus=corpus, methods_dir=tmp_path / "more", trials=5, workers=1,
+            settings={"training.target_tokens": 3000},
+        )  # fmt: skip
+        process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
+        wait_for(lambda: failed_weights(tmp_path), "a failed trial")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        known = failed_weights(tmp_path)
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        (record,) = [each for each in records(request.runs) if each.method.name == "mine"]
+        assert {trial.state for trial in record.sweep.trials if trial.values["mine.weight"] in known} == {"exception"}
+        started = [float(line) for line in starts.read_text().splitlines()]
+        assert [started.count(weight) for weight in known] == [1] * len(known)
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("seconds", [3.0, 4.5, 6.0])
+    def test_a_killed_sweep_ends_as_it_would_have(self, tuned, corpus, tmp_path, seconds):
+        request = micro.request(tmp_path, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
+        process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
+        try:
+            process.wait(timeout=seconds)
+        except Exception:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        assert micro.results(request.runs) == micro.results(tuned[0].runs)
+        assert studies(request.runs) == studies(tuned[0].runs)
+
+
+class TestOpenTrack:
+    def test_it_is_marked_and_has_rows_of_its_own(self, tuned, corpus, tmp_path):
+        request = micro.request(tmp_path, "word_level", corpus=corpus, trials=3, track="open", pruner="median")
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        found = [record for record in records(request.runs) if record.sweep]
+        assert {(record.track, record.sweep.sampler, record.sweep.pruner) for record in found} == {
+            ("open", "tpe", "median")
+        }
+        assert not {record.row for record in found} & {record.row for record in records(tuned[0].runs)}
+        store = Store(request.runs / "artifacts")
+        for record in found:
+            trained = store.get("student", record.artifacts["student"])
+            assert trained.details["point"] == record.sweep.best.values
+            assert record.sweep.trials[0].values["training.learning_rate"] == 3e-3
+
+    def test_a_longer_sweep_goes_on_with_the_study(self, corpus, tmp_path):
+        request = micro.request(tmp_path, corpus=corpus, trials=2, track="open")
+        micro.run_here(request)
+        shorter = studies(request.runs)
+        longer = micro.request(tmp_path, corpus=corpus, trials=3, track="open")
+        outcome, _ = micro.run_here(longer)
+        new = {name: trials for name, trials in studies(request.runs).items() if name not in shorter}
+        (old,), (now,) = shorter.values(), new.values()
+        assert now[:2] == old
+        assert outcome.trained == 5  # one trial and its dev score, the sweep, the final run and its scores
+
+
+class TestBudgets:
+    def test_equal_wall_clock_is_kept_and_recorded(self, corpus, tmp_path):
+        request = micro.request(tmp_path, "tie_kd", corpus=corpus, budget=("wall-clock", 1.5))
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        found = {record.method.name: record for record in records(request.runs)}
+        for name in ("baseline", "tie_kd"):
+            budget = found[name].budget
+            assert (budget.kind, budget.limit) == ("wall-clock", 1.5)
+            assert 1.5 <= budget.spent < 2.5
+            training = sum(phase.seconds for phase in found[name].phases if phase.kind == "training")
+            assert budget.spent == pytest.approx(training)
+        assert found["teacher"].budget.kind == "tokens"
+        assert found["baseline"].training.target_tokens > found["tie_kd"].training.target_tokens
+
+    def test_in_device_hours_a_student_pays_for_its_teacher(self, corpus, tmp_path):
+        hours = 4 / 3600
+        request = micro.request(tmp_path, "sequence_level", corpus=corpus, budget=("device-hours", hours))
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        found = {record.method.name: record for record in records(request.runs)}
+        for name in ("baseline", "sequence_level"):
+            assert found[name].budget.kind == "device-hours"
+            assert hours <= found[name].budget.spent < 1.3 * hours
+
+        def seconds(name, *kinds):
+            return sum(phase.seconds for phase in found[name].phases if phase.kind in kinds)
+
+        assert seconds("baseline", "training") == pytest.approx(4, rel=0.3)
+        charged = seconds("sequence_level", "training", "teacher", "distillation")
+        assert found["sequence_level"].budget.spent == pytest.approx(charged / 3600)
+
+    def test_a_teacher_that_takes_the_whole_budget_leaves_no_student(self, corpus, tmp_path):
+        request = micro.request(tmp_path, "word_level", corpus=corpus, budget=("device-hours", 1e-6))
+        outcome, _ = micro.run_here(request)
+        (reason,) = outcome.failures.values()
+        assert "device-seconds of the 0 that the budget gives" in reason
+        assert {r.method.name for r in records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
+
+    def test_tokens_can_be_given_as_a_budget(self, corpus, tmp_path):
+        plan = prepare(micro.request(tmp_path, corpus=corpus, budget=("tokens", 900))).plan
+        assert (plan.preset.budget.kind, plan.preset.training.target_tokens) == ("tokens", 900)
