@@ -34,6 +34,11 @@ class Task:
         """The address of the artifact."""
         return content_hash(self.inputs)
 
+    @property
+    def tolerant(self) -> bool:
+        """Whether it is carried out although tasks that it needs have failed."""
+        return self.kind == "sweep"
+
     def upstream(self) -> list[Task]:
         """All tasks this one rests on, itself last."""
         seen: dict[str, Task] = {}

@@ -45,11 +45,14 @@ class Recorder:
     display: Display | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
+    def assign(self, task: Task) -> None:
+        """Nothing: every task says all there is to it."""
+
     def started(self, task: Task) -> None:
         if self.display:
             self.display.started(task)
 
-    def advanced(self, task: Task, done: int, total: int, note: str) -> None:
+    def advanced(self, task: Task, done: int, total: int, note: str, value: float | None) -> None:
         if self.display:
             self.display.advanced(task, done, total, note)
 

@@ -15,7 +15,7 @@ from bench.phases import Place
 from bench.plan import Plan, Planner
 from bench.registry import Methods, load_methods
 from bench.store import Store
-from bench.sweep.executor import Slots, default_slots
+from bench.sweep.slots import Slots, default_slots
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def resolve(request: Request) -> Prepared:
     device = resolve_device(request.device)
     slots = default_slots(device)
     if request.workers:
-        slots = Slots(request.workers, max(1, slots.workers * slots.threads // request.workers))
+        slots = slots.dealt(request.workers)
     planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0])
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -20,6 +19,7 @@ from bench.recorder import Recorder, failed_record, is_recorded, track
 from bench.request import Prepared, Request, resolve
 from bench.results import read_records
 from bench.sweep.executor import Failure, execute
+from bench.sweep.pool import Attempt, Report
 from bench.track import CometTracker
 from leaderboard.site import build
 
@@ -104,9 +104,9 @@ class PhaseError(Exception):
     """A phase of some rows cannot be carried out; the message says why in one line."""
 
 
-def _work(task: Task, report: Any, *, place: Place) -> None:
+def _work(task: Task, attempt: Attempt, report: Report, *, place: Place) -> None:
     try:
-        carry_out(task, place, report)
+        carry_out(task, replace(place, device=attempt.device), report)
     except UsageError as error:
         if task.kind in ("tokenizer", "corpus"):
             raise  # every row rests on these, and they on nothing but the user's text and sizes
