@@ -34,19 +34,18 @@ def environment(device: str, precision: str, workers: int) -> dict[str, Any]:
 
 
 def resolve_device(wanted: str) -> str:
-    """``auto`` as the device it stands for; any other name checked.
+    """``auto`` as what it stands for; any other name checked. ``cuda`` is every visible GPU, ``cuda:1`` that one.
 
     Raises:
         UsageError: no such device on this machine.
     """
     count = torch.cuda.device_count()
     if wanted == "auto":
-        return "cuda:0" if count else "cpu"
-    legal = ["cpu", *(f"cuda:{i}" for i in range(count))]
-    name = "cuda:0" if wanted == "cuda" else wanted
-    if name not in legal:
+        return "cuda" if count else "cpu"
+    legal = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if wanted not in legal:
         raise UsageError(f"there is no device {wanted!r} on this machine. There is: {', '.join(legal)}.")
-    return name
+    return wanted
 
 
 def installed(package: str) -> str | None:

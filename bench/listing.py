@@ -85,10 +85,10 @@ def doctor(folder: Path) -> list[Entry]:
 
     from bench.data.datasets import DATASETS
     from bench.data.fetch import State, cache_folder, verify
-    from bench.environment import cpu_name, installed
-    from bench.sweep.executor import default_slots
+    from bench.environment import cpu_name, installed, resolve_device
+    from bench.sweep.slots import default_slots
 
-    slots = default_slots("cuda" if torch.cuda.is_available() else "cpu")
+    slots = default_slots(resolve_device("auto"))
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     entries = [
         Entry("processor", f"{cpu_name()}, {os.cpu_count()} cores"),

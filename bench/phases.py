@@ -30,7 +30,7 @@ from bench.plan import Task, depth_of
 from bench.registry import load_methods, source_hash
 from bench.results import Trial, best_trial
 from bench.store import SCRATCH, Artifact, Store, write_json, write_text
-from bench.sweep.executor import Attempt
+from bench.sweep.pool import Attempt
 from bench.sweep.space import Point, shared_part, with_point
 from bench.train.trainer import Report, Trainer, chosen_precision, new_network
 
@@ -169,7 +169,7 @@ class _Phase:
         left = 3600 * hours - charged
         if left <= 0:
             raise PhaseError(
-                f"the teacher alone took {charged:.0f} device-seconds of the {3600 * hours:.0f} that the budget gives"
+                f"the teacher alone took {charged:.4g} device-seconds of the {3600 * hours:.4g} that the budget gives"
             )
         return left / self.place.processes
 

@@ -50,6 +50,9 @@ class Display:
         self._progress.stop()
 
     def started(self, task: Any) -> None:
+        if task.key in self._bars:  # tried again
+            self._progress.remove_task(self._bars.pop(task.key))
+            self._first.pop(task.key, None)
         self._since[task.key] = self._told[task.key] = time.monotonic()
         self._bars[task.key] = self._progress.add_task(f"  {task.label}", total=None, note="")
 

@@ -15,7 +15,7 @@ from bench.phases import Place
 from bench.plan import Plan, Planner
 from bench.registry import Methods, load_methods
 from bench.store import Store
-from bench.sweep.executor import Slots, default_slots
+from bench.sweep.slots import Slots, default_slots
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,15 @@ def resolve(request: Request) -> Prepared:
 
 
 def _slots(request: Request, here: Slots) -> Slots:
-    """The slots of this machine, with the cores and the memory shared out anew where the request says how many."""
+    """This machine's slots, as many as the request says: of one process each, or of several that train together."""
     workers = request.workers or max(1, here.workers // request.processes)
-    threads = max(1, here.workers * here.threads // (workers * request.processes))
-    memory = None if here.memory is None else here.memory * here.workers // workers
-    return replace(here, workers=workers, threads=threads, memory=memory, silence=request.silence)
+    slots = here.dealt(workers)
+    return replace(
+        slots,
+        threads=max(1, slots.threads // request.processes),
+        devices=slots.devices[:: request.processes],  # the others are those of its companions
+        silence=request.silence,
+    )
 
 
 def _options(request: Request) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -19,7 +18,8 @@ from bench.progress import Display
 from bench.recorder import Recorder, failed_record, is_recorded, track
 from bench.request import Prepared, Request, resolve
 from bench.results import read_records
-from bench.sweep.executor import Attempt, Failure, execute
+from bench.sweep.executor import Failure, execute
+from bench.sweep.pool import Attempt, Report
 from bench.track import CometTracker
 from bench.tuning import Tuning
 from leaderboard.site import build
@@ -118,7 +118,7 @@ def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, con
             raise
 
 
-def _work(task: Task, attempt: Attempt, report: Any, *, place: Place) -> None:
+def _work(task: Task, attempt: Attempt, report: Report, *, place: Place) -> None:
     try:
         carry_out(task, replace(place, device=attempt.device), report, attempt)
     except UsageError as error:

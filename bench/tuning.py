@@ -90,23 +90,19 @@ class Tuning(AbstractContextManager["Tuning"]):
         return f"behind the other trials at evaluation {step} of {search.evaluations}"
 
     def finished(self, task: Task, failure: Failure | None) -> None:
-        """Tell the study how a trial ended, which shows when its dev text was scored, or could not be."""
+        """Tell the study how a trial ended: with its dev BLEU, or with the failure of its training or decoding."""
         search = self._searches.get(task.key)
-        if search is None or task.kind != "dev":
+        if search is None or task.kind == "sweep":
             return
+        if failure and task.kind == "dev" and failure.origin:
+            return  # that its training failed was told before
         for number in search.numbers(task):
             if failure:
-                values = search.study.begin(number)
-                search.study.finish(
-                    Trial(
-                        number=number,
-                        values=dict(values),
-                        state=failure.state,
-                        reason=failure.reason,
-                        seconds=failure.seconds,
-                    )
-                )
-            else:
+                values = dict(search.study.begin(number))
+                reason, state = str(failure), failure.state
+                trial = Trial(number=number, values=values, state=state, reason=reason, seconds=failure.seconds)
+                search.study.finish(trial)
+            elif task.kind == "dev":
                 search.study.finish(self._outcome(search, number))
 
     def _catch_up(self, search: _Search) -> None:

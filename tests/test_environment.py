@@ -17,9 +17,9 @@ def gpus(monkeypatch):
     return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
-def test_auto_is_the_first_gpu_else_the_processor(gpus):
+def test_auto_is_every_gpu_else_the_processor(gpus):
     gpus(2)
-    assert environment.resolve_device("auto") == environment.resolve_device("cuda") == "cuda:0"
+    assert environment.resolve_device("auto") == environment.resolve_device("cuda") == "cuda"
     assert environment.resolve_device("cuda:1") == "cuda:1"
     assert environment.resolve_device("cpu") == "cpu"
     gpus(0)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bench.config import ModelConfig, TrainConfig, preset
+from bench.config import ModelConfig, TrainConfig
 from bench.data.batches import EncodedCorpus
 from bench.measure.cost import Ledger
 from bench.method import Method, Stage, TeacherUse, Term

@@ -194,7 +194,7 @@ class TestFailures:
         assert len([each for each in records(request.runs) if each.status == "ok"]) == 4
         again, _ = micro.run_here(request)
         assert again.failures == outcome.failures
-        assert again.trained == 8  # two trials with their dev scores, the sweep, and what rests on it
+        assert again.trained == 9  # two trials with their dev scores, the sweep, two final runs with their scores
 
     def test_failed_trials_of_an_interrupted_sweep_stand(self, corpus, tmp_path):
         """The plug-in notes its starts; the run is killed once the journal holds a failed trial."""
@@ -298,7 +298,7 @@ class TestBudgets:
         request = micro.request(tmp_path, "word_level", corpus=corpus, budget=("device-hours", 1e-6))
         outcome, _ = micro.run_here(request)
         (reason,) = outcome.failures.values()
-        assert "device-seconds of the 0 that the budget gives" in reason
+        assert "device-seconds of the 0.0036 that the budget gives" in reason
         assert {r.method.name for r in records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
 
     def test_tokens_can_be_given_as_a_budget(self, corpus, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +17,13 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.store import write_text
-from bench.sweep.executor import Failure, Slots, execute
+from bench.sweep.executor import Failure, execute
+from bench.sweep.pool import Attempt, Report
+from bench.sweep.slots import Slots
 
 PATIENCE = 60.0
+PIECE, PIECES = 1 << 20, 4096
+"""Bytes, and how many of them: 4 GiB in all, which is past any limit of the tests."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Node:
     work: float = 1.0
     deed: str = "nothing"
     folder: str = "."
+    tolerant: bool = False
 
     @property
     def label(self) -> str:
@@ -36,17 +44,22 @@ class Node:
 
 @dataclass
 class Log:
-    """A watcher that remembers."""
+    """A watcher that remembers, and gives each task what ``given`` has for it."""
 
+    given: dict[str, Any] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
-    news: list[tuple[str, int, int, str]] = field(default_factory=list)
+    news: list[tuple[str, int, int, str, float | None]] = field(default_factory=list)
     ended: dict[str, Failure | None] = field(default_factory=dict)
+
+    def assign(self, task: Node) -> Any:
+        return self.given.pop(task.key, None)  # once
 
     def started(self, task: Node) -> None:
         self.order.append(task.key)
 
-    def advanced(self, task: Node, done: int, total: int, note: str) -> None:
-        self.news.append((task.key, done, total, note))
+    def advanced(self, task: Node, done: int, total: int, note: str, value: float | None) -> str | None:
+        self.news.append((task.key, done, total, note, value))
+        return None
 
     def finished(self, task: Node, failure: Failure | None) -> None:
         self.ended[task.key] = failure
@@ -55,14 +68,25 @@ class Log:
 class Interrupting(Log):
     """A watcher that presses Ctrl-C at the first news."""
 
-    def advanced(self, task: Node, done: int, total: int, note: str) -> None:
+    def advanced(self, task: Node, done: int, total: int, note: str, value: float | None) -> str | None:
         raise KeyboardInterrupt
 
 
-def act(task: Node, report: Callable[[int, int, str], None]) -> None:
-    """The work: first a trace with the process's number, then the deed."""
+def act(task: Node, attempt: Attempt, report: Report) -> None:
+    """The work: first a trace with the process's number and one of the attempt, then the deed."""
     write_text(Path(task.folder) / f"{task.key}.pid", str(os.getpid()))
+    with _attempts(task).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(vars(attempt)) + "\n")
     DEEDS[task.deed](task, report)
+
+
+def _attempts(task: Node) -> Path:
+    return Path(task.folder) / f"{task.key}.attempts"
+
+
+def attempts_at(task: Node) -> list[Attempt]:
+    """What each attempt at the task was told."""
+    return [Attempt(**json.loads(line)) for line in _attempts(task).read_text(encoding="utf-8").splitlines()]
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
@@ -93,6 +117,10 @@ def drive(folder: str) -> None:
     execute([Node(key, deed="sleep", folder=folder) for key in "ab"], act, Slots(2, 1), Log())
 
 
+class DivergenceError(Exception):
+    state = "not finite"
+
+
 def _raise(error: BaseException) -> Callable[[Node, Any], None]:
     def deed(task: Node, report: Any) -> None:
         raise error
@@ -100,12 +128,12 @@ def _raise(error: BaseException) -> Callable[[Node, Any], None]:
     return deed
 
 
-def _report(task: Node, report: Callable[[int, int, str], None]) -> None:
+def _report(task: Node, report: Report) -> None:
     report(1, 2, "half")
-    report(2, 2, "whole")
+    report(2, 2, "whole", value=0.5)
 
 
-def _announce_and_sleep(task: Node, report: Callable[[int, int, str], None]) -> None:
+def _announce_and_sleep(task: Node, report: Report) -> None:
     report(0, 1, "here")
     time.sleep(PATIENCE)
 
@@ -119,6 +147,83 @@ def _threads(task: Node, report: Any) -> None:
     import torch
 
     (Path(task.folder) / "threads").write_text(str(torch.get_num_threads()))
+
+
+def _busy(task: Node, report: Report) -> None:
+    """Two seconds of work that is heard of all the time."""
+    for tenth in range(20):
+        report(tenth, 20, "busy")
+        time.sleep(0.1)
+
+
+def _kill(task: Node, report: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_once(task: Node, report: Any) -> None:
+    if len(attempts_at(task)) == 1:
+        _kill(task, report)
+
+
+def _need_splits(task: Node, report: Any) -> None:
+    if attempts_at(task)[-1].splits == 1:
+        raise MemoryError
+
+
+def _say_and_crash(task: Node, report: Any) -> None:
+    print(f"the last words of {__file__}", file=sys.stderr)
+    ctypes.string_at(0)
+
+
+def _leave_a_thread(task: Node, report: Any) -> None:
+    threading.Thread(target=time.sleep, args=(PATIENCE,)).start()
+
+
+def _leave_a_process(task: Node, report: Any) -> None:
+    """Die, while a process of one's own keeps all pipes open."""
+    if os.fork() == 0:
+        time.sleep(15)
+        os._exit(0)
+    _kill(task, report)
+
+
+def _grow_in_c(task: Node, report: Any) -> None:
+    """C++'s operator new, whose exception nobody catches: the process aborts."""
+    new = ctypes.CDLL("libstdc++.so.6")._Znwm
+    new.restype, new.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    for _ in range(PIECES):
+        new(PIECE)
+
+
+def _grow(piece: Callable[[int], Any]) -> Callable[[Node, Any], None]:
+    def deed(task: Node, report: Any) -> None:
+        held = [piece(i) for i in range(PIECES)]
+        raise AssertionError(f"{len(held)} MiB and no limit")
+
+    return deed
+
+
+def _grow_a_string(task: Node, report: Any) -> None:
+    text = "x" * PIECE
+    for _ in range(PIECES.bit_length()):
+        text += text
+    raise AssertionError(f"{len(text)} characters and no limit")
+
+
+def _numbers(i: int) -> list[int]:
+    return list(range(i << 15, (i + 1) << 15))
+
+
+def _array(i: int) -> Any:
+    import numpy as np
+
+    return np.zeros(PIECE, np.uint8)
+
+
+def _tensor(i: int) -> Any:
+    import torch
+
+    return torch.zeros(PIECE, dtype=torch.uint8)
 
 
 DEEDS: dict[str, Callable[[Node, Any], None]] = {
@@ -139,7 +244,20 @@ DEEDS: dict[str, Callable[[Node, Any], None]] = {
     "full array": _raise(OSError("1000 requested and 24 written")),
     "full tensors": _raise(RuntimeError("I/O error: No space left on device (os error 28)")),
     "other file": _raise(FileNotFoundError(errno.ENOENT, "No such file or directory", "/some/file")),
-    "kill": lambda task, report: os.kill(os.getpid(), signal.SIGKILL),
+    "kill": _kill,
+    "kill once": _kill_once,
+    "need splits": _need_splits,
+    "diverge": _raise(DivergenceError("loss is not finite at update 3: kd")),
+    "busy": _busy,
+    "say and crash": _say_and_crash,
+    "leave a thread": _leave_a_thread,
+    "leave a process": _leave_a_process,
+    "grow lists": _grow(_numbers),
+    "grow bytes": _grow(lambda i: bytearray(PIECE)),
+    "grow a string": _grow_a_string,
+    "grow arrays": _grow(_array),
+    "grow tensors": _grow(_tensor),
+    "grow in C++": _grow_in_c,
     "exit": lambda task, report: sys.exit(3),
     "vanish": lambda task, report: os._exit(0),
 }

@@ -1,27 +1,23 @@
-"""Runs a graph of tasks in processes of their own: one task's failure, or death, is that task's alone."""
+"""Schedules a graph of tasks over a pool of workers: one task's failure, or its process's death, is its alone."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, Protocol, cast
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from bench.errors import UsageError, no_space
+from bench.errors import UsageError
+from bench.sweep.local import LocalPool
+from bench.sweep.pool import Attempt, Ended, Handle, Pool, Progress, State, Work
+from bench.sweep.slots import Slots
 
 POLL_SECONDS = 0.5
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-PACKAGE = Path(__file__).resolve().parent.parent.parent
+DEATHS = 3
+"""How often a task's process may be killed before the task has failed."""
+LOSSES = 10
+"""How often a task's worker may be lost, which is not the task's fault, before the task has failed."""
 
 
 class Node(Protocol):
@@ -35,6 +31,9 @@ class Node(Protocol):
     def needs(self) -> tuple[Any, ...]: ...
     @property
     def work(self) -> float: ...
+    @property
+    def tolerant(self) -> bool:
+        """Whether the task is carried out also where tasks that it needs have failed, once none is under way."""
 
 
 @dataclass(frozen=True)
@@ -45,195 +44,202 @@ class Failure:
     log: str = ""
     origin: str = ""
     """The label of the task that failed first, where that was another one."""
+    state: State = "exception"
+    seconds: float = 0.0
+    """Wall time spent on the task, all attempts together."""
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}" if self.origin else self.reason
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How many tasks run at a time, and how many threads each has."""
-
-    workers: int
-    threads: int
-
-
 class Watcher(Protocol):
-    """Is told how the tasks fare."""
+    """Is told how the tasks fare, and may steer them."""
 
-    def started(self, task: Any) -> None: ...
-    def advanced(self, task: Any, done: int, total: int, note: str) -> None: ...
-    def finished(self, task: Any, failure: Failure | None) -> None: ...
+    def assign(self, task: Any) -> Any:
+        """What only the driver knows and the task is to be given; asked once, just before its first attempt."""
 
+    def started(self, task: Any) -> None:
+        """An attempt has begun: the first, or another one after the worker died or ran out of memory."""
 
-Work = Callable[[Any, Callable[[int, int, str], None]], Any]
-"""Carries out a task; the second argument takes done, total and a note. Must be picklable."""
+    def advanced(self, task: Any, done: int, total: int, note: str, value: float | None) -> str | None:
+        """The task is so far; a sentence in return stops it as pruned, with that reason."""
 
-
-def default_slots(device: str) -> Slots:
-    """One process of one thread for each core, which for small models beats fewer processes of more threads; one
-    process with all threads beside a GPU."""
-    cores = usable_cores()
-    return Slots(cores, 1) if device == "cpu" else Slots(1, cores)
+    def finished(self, task: Any, failure: Failure | None) -> None:
+        """The task is done, has failed, or will not be started."""
 
 
-def usable_cores() -> int:
-    """The cores that this process may use: those it is bound to, within a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="utf-8").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control group, or "max"
-        return cores
-
-
-def execute(tasks: Iterable[Node], work: Work, slots: Slots, watcher: Watcher) -> dict[str, Failure]:
+def execute(
+    tasks: Iterable[Node],
+    work: Work,
+    slots: Slots,
+    watcher: Watcher,
+    *,
+    pool: Pool | None = None,
+    known: Mapping[str, Failure] | None = None,
+) -> dict[str, Failure]:
     """Carry out all tasks, each after what it needs; the one with the most work behind it first.
 
+    An attempt that ran out of memory is repeated once with each micro-batch cut in half. One whose process was killed
+    is repeated until ``DEATHS`` have died. Nothing else is tried again.
+
+    Args:
+        pool: the workers; by default processes on this machine, as ``slots`` says. A pool that is given stays open.
+        known: failures of an earlier run that stand, by task key: these tasks are not started.
+
     Returns:
-        The failures by task key. A task whose need failed fails with that reason and is not started.
+        The failures by task key. A task whose need failed fails with that reason and is not started, unless it is
+        tolerant.
 
     Raises:
         UsageError: a task met wrong input or a full disk: what nobody but the user can mend, so the rest is stopped.
         KeyboardInterrupt: after the workers have been stopped.
     """
-    waiting = {task.key: task for task in tasks}
-    urgency = _urgency(waiting)
-    done: set[str] = set()
-    failures: dict[str, Failure] = {}
-    running: dict[Connection, tuple[Node, BaseProcess]] = {}
-    context = _context(slots.threads)
-    try:
-        while waiting or running:
-            _cascade(waiting, failures, watcher)
-            ready = [t for t in waiting.values() if all(n.key in done or n.key not in urgency for n in t.needs)]
-            for task in sorted(ready, key=lambda t: -urgency[t.key])[: slots.workers - len(running)]:
-                del waiting[task.key]
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(task, work, slots.threads, sender), daemon=True)
-                process.start()
-                sender.close()
-                running[receiver] = (task, process)
-                watcher.started(task)
-            for receiver in wait(list(running), timeout=POLL_SECONDS):
-                receiver = cast(Connection, receiver)
-                task, process = running[receiver]
-                outcome = _receive(receiver, process, lambda *news, t=task: watcher.advanced(t, *news))
-                if outcome is None:
-                    continue
-                del running[receiver]
-                receiver.close()
-                process.join()
-                if outcome.get("usage"):
-                    raise UsageError(outcome["usage"])
-                failure = Failure(**outcome["failure"]) if outcome.get("failure") else None
-                if failure:
-                    failures[task.key] = failure
-                else:
-                    done.add(task.key)
-                watcher.finished(task, failure)
-    finally:
-        for _, process in running.values():
-            process.kill()
-            process.join()
-    return failures
+    with contextlib.ExitStack() as stack:
+        if pool is None:
+            pool = stack.enter_context(contextlib.closing(LocalPool(work, slots)))
+        run = _Run({task.key: task for task in tasks}, pool, slots.silence, watcher)
+        stack.callback(run.stop)
+        return run.to_the_end(known or {})
 
 
-def _cascade(waiting: dict[str, Node], failures: dict[str, Failure], watcher: Watcher) -> None:
-    """Fail what waits for a failed task, with the name of the one that failed first."""
-    for task in list(waiting.values()):
+def urgency(tasks: Iterable[Node]) -> dict[str, float]:
+    """The work on the longest chain from each task to the end of the graph, by task key.
+
+    Args:
+        tasks: each after what it needs.
+    """
+    behind: dict[str, float] = {}
+    tasks = list(tasks)
+    # The reverse order meets every dependent first.
+    for task in reversed(tasks):
+        behind[task.key] = behind.get(task.key, 0.0) + task.work
         for need in task.needs:
-            if cause := failures.get(need.key):
-                failures[task.key] = Failure(cause.reason, cause.log, cause.origin or need.label)
-                del waiting[task.key]
-                watcher.finished(task, failures[task.key])
-                break
+            behind[need.key] = max(behind.get(need.key, 0.0), behind[task.key])
+    return {task.key: behind[task.key] for task in tasks}
 
 
-def _urgency(tasks: Mapping[str, Node]) -> dict[str, float]:
-    """The work on the longest chain from each task to the end of the graph."""
-    behind: dict[str, float] = dict.fromkeys(tasks, 0.0)
-    # Tasks come after what they need, so the reverse order meets every dependent first.
-    for task in reversed(list(tasks.values())):
-        behind[task.key] += task.work
-        for need in task.needs:
-            if need.key in behind:
-                behind[need.key] = max(behind[need.key], behind[task.key])
-    return behind
+@dataclass
+class _Course:
+    """What has become of a task that was started."""
+
+    attempt: Attempt
+    deaths: int = 0
+    losses: int = 0
+    spent: float = 0.0
+    """Seconds of the attempts that have ended."""
+    began: float = 0.0
+    heard: float = 0.0
+    """When the attempt under way began, and when it last said something."""
 
 
-def _receive(receiver: Connection, process: BaseProcess, advance: Callable[..., None]) -> dict[str, Any] | None:
-    """The next message's outcome; None where it was mere progress."""
-    try:
-        message = receiver.recv()
-    except (EOFError, OSError):
-        process.join()
-        code = process.exitcode or 0
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if how.endswith("SIGKILL") else ""
-        return {"failure": {"reason": f"the process was {how}{hint}"}}
-    if "progress" in message:
-        advance(*message["progress"])
-        return None
-    return message
+@dataclass
+class _Run:
+    """The state of one execution."""
 
+    waiting: dict[str, Node]
+    pool: Pool
+    silence: float
+    watcher: Watcher
+    running: dict[Handle, Node] = field(default_factory=dict)
+    courses: dict[str, _Course] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    failures: dict[str, Failure] = field(default_factory=dict)
 
-def _context(threads: int) -> Any:
-    """Processes that start from a server which has loaded the libraries once; threads are set before it does."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # torch._dynamo: an optimiser imports it when it is made, which would cost every training seconds.
-    context.set_forkserver_preload(["bench.phases", "torch._dynamo"])
-    return context
+    def to_the_end(self, known: Mapping[str, Failure]) -> dict[str, Failure]:
+        first = urgency(self.waiting.values())
+        for key in [key for key in self.waiting if key in known]:
+            self._fail(self.waiting.pop(key), known[key])
+        while True:
+            self._cascade()
+            if not self.waiting and not self.running:
+                return self.failures
+            settled = {*self.done, *self.failures}
+            ready = [
+                task
+                for task in self.waiting.values()
+                if all(need.key in settled or need.key not in first for need in task.needs)
+            ]
+            for task in sorted(ready, key=lambda task: -first[task.key])[: self.pool.free]:
+                self._start(task)
+            for handle, message in self.pool.poll(POLL_SECONDS):
+                if handle in self.running:
+                    self._hear(handle, message)
+            self._stop_silent()
 
+    def stop(self) -> None:
+        for handle in self.running:
+            self.pool.stop(handle)
+        self.running.clear()
 
-def _child(task: Node, work: Work, threads: int, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and stops us
-    import torch
+    def _start(self, task: Node) -> None:
+        if task.key not in self.courses:
+            self.courses[task.key] = _Course(Attempt(self.watcher.assign(task)))
+        course = self.courses[task.key]
+        del self.waiting[task.key]
+        self.running[self.pool.start(task, course.attempt)] = task
+        course.began = course.heard = time.monotonic()
+        self.watcher.started(task)
 
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    def _hear(self, handle: Handle, message: Progress | Ended) -> None:
+        task = self.running[handle]
+        course = self.courses[task.key]
+        if isinstance(message, Ended):
+            self._end(handle, message)
+            return
+        course.heard = time.monotonic()
+        wish = self.watcher.advanced(task, message.done, message.total, message.note, message.value)
+        if wish is not None:
+            self.pool.stop(handle)
+            self._end(handle, Ended("pruned", wish))
 
-    def report(done: int, total: int, note: str) -> None:
-        sender.send({"progress": (done, total, note)})
+    def _end(self, handle: Handle, ended: Ended) -> None:
+        """An attempt is over: the task is done, has failed, or is tried again."""
+        task = self.running.pop(handle)
+        course = self.courses[task.key]
+        course.spent += time.monotonic() - course.began
+        state, reason = ended.state, ended.reason
+        if state == "done":
+            self.done.add(task.key)
+            self.watcher.finished(task, None)
+            return
+        if state == "usage":
+            raise UsageError(reason)
+        if state == "lost":
+            course.losses += 1
+            if course.losses < LOSSES:
+                self.waiting[task.key] = task
+                return
+            state, reason = "killed", f"{reason}, the last of {LOSSES} workers"
+        elif state == "killed":
+            course.deaths += 1
+            if course.deaths < DEATHS:
+                self.waiting[task.key] = task
+                return
+            reason = f"{reason}, the last of {DEATHS} attempts"
+        elif state == "out of memory":
+            if course.attempt.splits == 1:
+                course.attempt = replace(course.attempt, splits=2)
+                self.waiting[task.key] = task
+                return
+            reason = f"{reason}; half the micro-batch did not fit either"
+        self._fail(task, Failure(reason, ended.log, state=state, seconds=course.spent))
 
-    try:
-        work(task, report)
-        outcome: dict[str, Any] = {}
-    except UsageError as error:
-        outcome = {"usage": str(error)}
-    except Exception as error:
-        if no_space(error):
-            place = getattr(error, "filename", None) or "the run folder"
-            outcome = {"usage": f"no space left on the device that holds {place}."}
-        else:
-            outcome = {"failure": _failure(error)}
-    with contextlib.suppress(BrokenPipeError):
-        sender.send(outcome)
+    def _stop_silent(self) -> None:
+        now = time.monotonic()
+        for handle, task in list(self.running.items()):
+            if now - self.courses[task.key].heard > self.silence:
+                self.pool.stop(handle)
+                self._end(handle, Ended("timed out", f"no progress for {self.silence:g} s"))
 
+    def _cascade(self) -> None:
+        """Fail what waits for a failed task, with the name of the one that failed first."""
+        for task in list(self.waiting.values()):
+            cause = next((need for need in task.needs if need.key in self.failures), None)
+            if cause is not None and not task.tolerant:
+                failure = self.failures[cause.key]
+                del self.waiting[task.key]
+                self._fail(task, replace(failure, origin=failure.origin or cause.label, seconds=0.0))
 
-def _failure(error: Exception) -> dict[str, str]:
-    first = (str(error).strip().splitlines() or [""])[0]
-    name = "out of memory" if _out_of_memory(error) else type(error).__name__
-    texts = {"reason": f"{name}: {first}" if first else name, "log": "".join(traceback.format_exception(error))}
-    # A record is UTF-8, and a message may quote what is not. It is also published: no folders of this machine.
-    for folder, short in ((f"{PACKAGE}{os.sep}", ""), (sys.prefix, "<python>"), (str(Path.home()), "~")):
-        texts = {key: text.replace(folder, short) for key, text in texts.items()}
-    return {key: text.encode("utf-8", "backslashreplace").decode("utf-8") for key, text in texts.items()}
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # PyTorch raises its own class on a GPU, and a plain RuntimeError with this text on the CPU.
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
-
-
-def _die_with_parent() -> None:
-    """End this process when the driver is gone, however it went, so that no orphan goes on computing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    def _fail(self, task: Node, failure: Failure) -> None:
+        self.failures[task.key] = failure
+        self.watcher.finished(task, failure)
