@@ -18,7 +18,7 @@ from leaderboard.site import amount, duration
 from leaderboard.sweeps import best_curve, extent, shared_values, value_names
 
 WIDTH = 100
-"""Columns of the text; a single word that is longer stays whole."""
+"""Columns of the text; a longer word stays whole, and so does the command, to be copied."""
 
 
 def explain(runs: Path, query: str, methods_dir: Path | None = None) -> str:
@@ -52,9 +52,9 @@ def _identity(record: Record) -> list[str]:
         ("track", record.track),
         ("student", f"{record.delivery.name}, {record.delivery.depth}"),
         ("budget", amount(record.budget.limit, record.budget.kind)),
-        ("made by", record.command),
     ]
-    return [f"{record.dataset}/{record.row}: {_plain(record.method.title)}", *_table(facts)]
+    title = f"{record.dataset}/{record.row}: {_plain(record.method.title)}"
+    return [title, *_table(facts), "", "Made by", f"  {_plain(record.command)}"]
 
 
 def _settings(record: Record, methods: Methods) -> list[str]:
