@@ -285,6 +285,17 @@ def data(action: str, name: str, data_dir: Path | None) -> None:
 @group.command()
 @click.argument("row")
 @runs_option
+@methods_dir_option
+def explain(row: str, runs: Path, methods_dir: Path | None) -> None:
+    """Tell settings, trials, costs and artifacts of ROW ([DATASET/]ROW[@SEED]), and what would run again and why."""
+    from bench.explain import explain as explained
+
+    click.echo(explained(runs, row, methods_dir))
+
+
+@group.command()
+@click.argument("row")
+@runs_option
 @device_option
 def translate(row: str, runs: Path, device: str) -> None:
     """Translate standard input to standard output with the student of ROW ([DATASET/]ROW[@SEED])."""

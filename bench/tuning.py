@@ -114,7 +114,9 @@ class Tuning(AbstractContextManager["Tuning"]):
     def _outcome(self, search: _Search, number: int) -> Trial:
         student, dev = (self._store.get(task.kind, task.key) for task in search.plan.trials[number])
         values = student.details["point"] if "asked" in student.inputs else search.study.begin(number)
-        seconds = sum(sum(artifact.details["seconds"].values()) for artifact in (student, dev))
+        # A trial whose point was tried before is the same artifacts, which cost nothing more.
+        anew = number == search.numbers(search.plan.trials[number][0])[0]
+        seconds = sum(sum(artifact.details["seconds"].values()) for artifact in (student, dev)) if anew else 0.0
         return Trial(
             number=number,
             values=dict(values),
