@@ -1,4 +1,4 @@
-"""The forecast: schedules worked out by hand, rates of past runs on this machine only, and probes that leave no trace."""
+"""The forecast: schedules worked out by hand, rates of past runs on this machine, probes that leave no trace."""
 
 import math
 from dataclasses import replace
