@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Dataset:
         primary: the test set that orders a table. splits: what train, dev and the tests are made of.
         flaws: known faults, and what is done about each.
         comparability: with whose scores those on this data set can be compared.
+        sizes: about how many pairs each split has, for forecasts; given only where reading the text takes long.
         own: the paths of the user's own files.
     """
 
@@ -59,6 +60,7 @@ class Dataset:
     splits: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
     comparability: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
     own: tuple[Path, ...] = ()
 
     def place(self, folder: Path | None = None) -> Path:
