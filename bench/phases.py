@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bench.nmt.search import Hypothesis, translate_ids
 from bench.plan import Task, depth_of
 from bench.registry import load_methods, source_hash
 from bench.store import SCRATCH, Artifact, Store, write_json, write_text
+from bench.train.distributed import together
 from bench.train.trainer import Report, Trainer, chosen_precision, new_network
 
 DEV = "dev"
@@ -43,6 +44,8 @@ class Place:
     device: str = "cpu"
     workers: int = 1
     """Tasks that run at a time."""
+    processes: int = 1
+    """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
 
 
 def carry_out(task: Task, place: Place, report: Report | None = None) -> Artifact:
@@ -56,6 +59,8 @@ def carry_out(task: Task, place: Place, report: Report | None = None) -> Artifac
         "student": (phase.student, True),
         "scores": (phase.scores, False),
     }[task.kind]
+    if place.processes > 1 and task.kind in ("teacher", "student"):
+        maker = phase.together
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
     return phase.store.make(
         task.kind, task.inputs, lambda folder: {**maker(folder), "environment": where}, resumable=resumable
@@ -119,6 +124,11 @@ class _Phase:
         )
         frozen = load_model(self.store.get("teacher", inputs["teacher"]).folder) if inputs["teacher"] else None
         return self._train(folder, method, shape, student, teacher, teacher=frozen, texts=inputs["texts"])
+
+    def together(self, folder: Path) -> Mapping[str, Any]:
+        """The training of a teacher or a student by several processes."""
+        place = self.place
+        return together(place.processes, _member, self.task, place, folder, device=place.device, report=self.report)
 
     def text(self, folder: Path) -> Mapping[str, Any]:
         """Decode the training sources, and nothing else, with the teacher."""
@@ -192,7 +202,7 @@ class _Phase:
         def dev_bleu(depth: Depth) -> float:
             return score(_translate(network, tokenizer, dev.sources(), selection, device, depth=depth), dev_text).bleu
 
-        trained = Trainer(
+        trainer = Trainer(
             method,
             config,
             network,
@@ -209,9 +219,11 @@ class _Phase:
             device=device,
             folder=folder / SCRATCH,
             report=self.report,
-        ).train()
-        save_model(network, folder)
-        write_json(folder / "history.json", list(trained.history))
+        )
+        trained = trainer.train()
+        if trainer.group.leads:
+            save_model(network, folder)
+            write_json(folder / "history.json", list(trained.history))
         summary = asdict(trained)
         del summary["history"]
         return summary
@@ -240,6 +252,12 @@ class _Phase:
     def _progress(self, total: int, note: str) -> Callable[[int], None] | None:
         report = self.report
         return None if report is None else lambda done: report(done, total, note)
+
+
+def _member(task: Task, place: Place, folder: Path, *, device: str, report: Report | None) -> Mapping[str, Any]:
+    """What one of several processes does of a training."""
+    phase = _Phase(task, replace(place, device=device), Store(place.store), report)
+    return phase.teacher(folder) if task.kind == "teacher" else phase.student(folder)
 
 
 def _translate(
