@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import members
@@ -55,6 +56,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MemberError]
     def kill(done: int, total: int, note: str, value: float | None = None) -> None:
         if done > total / 2:
             os.kill(pid_of(folder, "1"), signal.SIGKILL)
+            time.sleep(1.0)  # a slow listener finds the other one's error beside the loss
 
     with pytest.raises(MemberError) as error:
         together(2, members.interruptible, Case(), folder, report=kill)
@@ -80,7 +82,7 @@ def test_two_processes_have_the_curve_of_one(two, tmp_path, name):
     loose = {"a2d of mixed lengths": 0.05, "aio_kd, detaching": 0.05}
     one = members.curve(CASES[name], tmp_path)
     assert (one.facts["processes"], two[name].facts["processes"]) == (1, 2)
-    assert close(one, two[name], loose.get(name, 2e-5))
+    assert close(one, two[name], loose.get(name, 5e-6))
     assert two[name].agreed
     if name not in loose:
         for part, tensor in one.weights.items():
@@ -90,7 +92,7 @@ def test_two_processes_have_the_curve_of_one(two, tmp_path, name):
 def test_two_processes_do_what_one_does_with_two_splits(two, tmp_path):
     one = members.curve(Case(dropout=0.2), tmp_path, splits=2)
     assert close(one, two["dropout"], 1e-6)
-    assert close(members.curve(Case(), tmp_path / "plain"), two["splits"], 2e-5)
+    assert close(members.curve(Case(), tmp_path / "plain"), two["splits"], 5e-6)
 
 
 def test_two_processes_go_on_from_the_checkpoint_of_one(two):
@@ -124,7 +126,7 @@ def test_a_training_goes_on_after_a_kill(killed, two):
 
 def test_the_error_of_a_process_comes_back(tmp_path):
     with pytest.raises(TrainingError, match="loss is not finite at update 3: kd") as error:
-        together(2, members.one_fails)
+        together(2, members.one_fails, report=lambda *news: time.sleep(1.0))
     assert error.value.state == "not finite"
     assert isinstance(error.value.__cause__, MemberLog)
     assert "in one_fails" in str(error.value.__cause__)

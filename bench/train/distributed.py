@@ -16,16 +16,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn
 
 import torch
 
 from bench.errors import UsageError
 
 POLL_SECONDS = 0.5
+CAUSE_SECONDS = 2.0
 END_SECONDS = 60.0
 LOG_CHARACTERS = 20_000
 
@@ -132,14 +134,14 @@ def _heard(
     """Listen to the members until all are done; the first one's result."""
     ranks: dict[Connection, int] = {}
     results: dict[int, Any] = {}
+    errors: dict[Connection, dict[str, Any]] = {}
+    lost: list[int] = []
     while len(results) < len(members):
         over = torchrun.poll() is not None
-        ready = wait([member for member in members if ranks.get(member) not in results], POLL_SECONDS)
-        if over and not ready:
+        busy = [member for member in members if ranks.get(member) not in results and member not in errors]
+        if not wait(busy, POLL_SECONDS) and over and not errors:
             raise _lost("torchrun ended before its processes", log)
-        lost: list[int] = []
-        errors: list[dict[str, Any]] = []
-        for member in cast("list[Connection]", ready):
+        for member in busy:
             messages, gone = _received(member)
             for kind, value in messages:
                 if kind == "rank":
@@ -147,16 +149,20 @@ def _heard(
                 elif kind == "result":
                     results[ranks[member]] = value
                 elif kind == "error":
-                    errors.append(value)
+                    errors[member] = value
                 elif report is not None:
                     report(*value)
-            if gone and not any(kind in ("result", "error") for kind, _ in messages):
+            if gone and member not in errors and ranks.get(member) not in results:
                 lost.append(ranks.get(member, 0))
-        if lost:  # first, as the others fail for want of it
+        if causes := [error for error in errors.values() if not error["follows"]]:
+            _raise(min(causes, key=lambda error: error["time"]))
+        if lost:
             name = f"process {lost[0] + 1} of {len(members)}"
             raise _lost(f"{name} ended without a word (killed, or out of memory?)", log)
-        if errors:
-            _raise(min(errors, key=lambda error: error["time"]))
+        if errors:  # what they follow from comes to light a little later, if at all
+            first = min(errors.values(), key=lambda error: error["time"])
+            if len(errors) + len(results) == len(members) or time.time() - first["time"] > CAUSE_SECONDS:
+                _raise(first)
     return results[0]
 
 

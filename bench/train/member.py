@@ -70,6 +70,8 @@ def told(error: Exception) -> dict[str, Any]:
         "state": getattr(error, "state", "exception"),
         "log": "".join(traceback.format_exception(error)),
         "time": time.time(),
+        # A collective fails so when another process is gone.
+        "follows": isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)),
     }
 
 
