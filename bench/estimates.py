@@ -15,7 +15,7 @@ from bench.data.synthetic import generate
 from bench.environment import environment
 from bench.errors import UsageError
 from bench.method import Method, TrainingText
-from bench.phases import device_seconds
+from bench.phases.base import device_seconds
 from bench.plan import Kind, Task
 from bench.probe import Probe, ScoringCost, TextCost, text_cost
 from bench.rates import PastRuns, Sizes, TrainingCost, TrainingWork, shape_of

@@ -32,6 +32,8 @@ class Task:
     needs: tuple[Task, ...] = ()
     work: float = 1.0
     """A rough size, to start the long ones first."""
+    divisible: bool = False
+    """Whether its micro-batches can be cut in parts without changing what comes of it but by rounding."""
 
     @cached_property
     def key(self) -> str:
@@ -218,9 +220,11 @@ class Planner:
     def _whole(shape: ModelConfig) -> Delivery:
         return Delivery(name="teacher", depth=shape.depth)
 
-    def _task(self, kind: Kind, label: str, inputs: dict[str, Any], *needs: Task, work: float = 1.0) -> Task:
+    def _task(
+        self, kind: Kind, label: str, inputs: dict[str, Any], *needs: Task, work: float = 1.0, divisible: bool = False
+    ) -> Task:
         keys = {"kind": kind, "engine": ENGINE[kind], "needs": [need.key for need in needs]}
-        task = Task(kind, label, keys | inputs, needs, work)
+        task = Task(kind, label, keys | inputs, needs, work, divisible)
         return self._tasks.setdefault(task.key, task)
 
     def _tokenizer(self) -> Task:
@@ -246,7 +250,7 @@ class Planner:
             "device": self.device,
         }
         work = training.target_tokens * _size(shape) * 3
-        return self._task("teacher", f"teacher, seed {seed}", inputs, self._corpus(), work=work)
+        return self._task("teacher", f"teacher, seed {seed}", inputs, self._corpus(), work=work, divisible=True)
 
     def _selection(self, training: TrainConfig) -> dict[str, Any] | None:
         """The search behind dev BLEU, greedy, where that chooses the checkpoint."""
@@ -306,7 +310,8 @@ class Planner:
         needs = {task.key: task for task in (self._corpus(), teacher, *texts, sweep) if task is not None}
         passes = {TeacherUse.NONE: 3.0, TeacherUse.FROZEN: 7.0, TeacherUse.JOINT: 9.0}[method.teacher]
         work = preset.training.target_tokens * _size(shape) * passes
-        return self._task("student", label, inputs, *needs.values(), work=work)
+        divisible = method.padding_invariant()
+        return self._task("student", label, inputs, *needs.values(), work=work, divisible=divisible)
 
     def _row(
         self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task, sweep: Task | None = None

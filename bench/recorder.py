@@ -13,7 +13,8 @@ from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
-from bench.phases import device_seconds, test_accesses
+from bench.phases.base import device_seconds
+from bench.phases.decoding import test_accesses
 from bench.plan import Row, Task
 from bench.progress import Display
 from bench.registry import source_hash

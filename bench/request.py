@@ -114,7 +114,6 @@ def _slots(request: Request, here: Slots) -> Slots:
     slots = here.dealt(workers)
     return replace(
         slots,
-        threads=max(1, slots.threads // request.processes),
         devices=slots.devices[:: request.processes],  # the others are those of its companions
         silence=request.silence,
     )

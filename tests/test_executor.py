@@ -282,3 +282,10 @@ def test_a_task_that_loses_every_worker_fails():
     assert len(pool.started) == LOSSES + 1
     assert failures["a"].state == "killed"
     assert failures["a"].reason == f"node 10.0.0.7 was lost, the last of {LOSSES} workers"
+
+
+def test_what_cannot_be_divided_is_not_tried_again_in_parts(tmp_path):
+    log = Log()
+    failures = execute([Node("a", deed="memory", divisible=False, folder=str(tmp_path))], act, Slots(1, 1), log)
+    assert (failures["a"].state, failures["a"].reason) == ("out of memory", "out of memory")
+    assert log.order == ["a"]

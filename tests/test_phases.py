@@ -12,7 +12,8 @@ from bench.data.datasets import get_dataset
 from bench.data.tokenizer import Tokenizer
 from bench.measure.quality import sentence_bleu
 from bench.nmt.search import Hypothesis
-from bench.phases import Place, _closest, carry_out
+from bench.phases import Place, carry_out
+from bench.phases.decoding import _closest
 from bench.plan import Planner
 from bench.registry import load_methods
 from bench.store import Artifact

@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.recorder import command
 from bench.results import check_hypotheses, parse_record, read_records
 from bench.run import missing, prepare
-from bench.train.trainer import Trainer
+from bench.train.update import Updater
 
 PLUG_IN = """
 import os
@@ -289,14 +289,14 @@ def test_a_kill_after_the_last_update_costs_no_training(tmp_path, corpus, monkey
     for task in teacher.upstream[:-1]:
         phases.carry_out(task, prepared.place)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             phases.carry_out(teacher, prepared.place)
-    monkeypatch.setattr(Trainer, "_update", killed)
+    monkeypatch.setattr(Updater, "update", killed)
     made = phases.carry_out(teacher, prepared.place)
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "history.json", "manifest.json", "model.json", "model.safetensors",

@@ -36,6 +36,7 @@ class Node:
     deed: str = "nothing"
     folder: str = "."
     tolerant: bool = False
+    divisible: bool = True
 
     @property
     def label(self) -> str:

@@ -32,6 +32,10 @@ class Node(Protocol):
     @property
     def work(self) -> float: ...
     @property
+    def divisible(self) -> bool:
+        """Whether a training's micro-batches can be cut in parts, to need less memory."""
+
+    @property
     def tolerant(self) -> bool:
         """Whether the task is carried out also where tasks that it needs have failed, once none is under way."""
 
@@ -216,7 +220,7 @@ class _Run:
                 self.waiting[task.key] = task
                 return
             reason = f"{reason}, the last of {DEATHS} attempts"
-        elif state == "out of memory":
+        elif state == "out of memory" and task.divisible:
             if course.attempt.splits == 1:
                 course.attempt = replace(course.attempt, splits=2)
                 self.waiting[task.key] = task

@@ -74,4 +74,6 @@ class Trained:
     history: tuple[dict[str, Any], ...]
     seconds: dict[str, float]
     splits: int
-    """Parts that each micro-batch was run in."""
+    """Parts of each micro-batch that a process ran one after the other."""
+    processes: int
+    """How many trained together."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,16 +20,16 @@ from bench.config import Depth, ModelConfig, TrainConfig
 from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
 from bench.losses import cross_entropies
 from bench.measure.cost import Ledger
-from bench.method import Method, Runner, Stage, Step
-from bench.method import total as weighted_total
+from bench.method import Method, Runner, Stage
 from bench.nmt.model import Transformer
 from bench.train import checkpoint
+from bench.train.group import Group
 from bench.train.optim import adam, learning_rate
 from bench.train.progress import Progress, Trained
+from bench.train.update import TrainingError, Updater, derived_seed
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
-SMALLEST_SCALE = 2.0**-14
 
 
 class Report(Protocol):
@@ -45,13 +41,6 @@ class Report(Protocol):
         """
 
 
-class TrainingError(Exception):
-    """Training cannot go on; the message says why in one line."""
-
-    state = "not finite"
-    """What a trial or a row that fails so is recorded as."""
-
-
 class DevLoss(NamedTuple):
     """Cross-entropy per target token on dev, in nats."""
 
@@ -61,24 +50,11 @@ class DevLoss(NamedTuple):
     """Without: comparable between recipes."""
 
 
-def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on all parts and on nothing else."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-class _Part(NamedTuple):
-    """Pairs of one micro-batch that are run at once."""
-
-    micro: int
-    """The number of the micro-batch within the update."""
-    number: int
-    """Of the part within the micro-batch."""
-    rows: NDArray[np.int64]
-
-
 class Trainer:
     """Trains one network with one method.
+
+    Processes of one torch.distributed group train it together, each with its part of every micro-batch, and end with
+    the same weights. The first one writes the checkpoints, which a group of any other size can go on from.
 
     Args:
         network: the model to train, freshly initialised.
@@ -115,6 +91,7 @@ class Trainer:
         self.dev_bleu, self.report, self.splits = dev_bleu, report, splits
         self.precision = chosen_precision(config, device)
         autocast = self._autocast()
+        self.group = Group()
         self.network = nn.ModuleDict({"model": network.to(device)})
         self.modules = modules
         if modules is not None:
@@ -122,6 +99,22 @@ class Trainer:
         self.student = Runner(network, autocast=autocast)
         self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        # What trains only parts of the network, or has modules of its own, may leave some out of an update.
+        ragged = modules is not None or any(depth != network.config.depth for depth in depths)
+        self.updater = Updater(
+            method,
+            config,
+            self.network,
+            student=self.student,
+            teacher=self.teacher,
+            modules=modules,
+            scaler=self.scaler,
+            seed=seed,
+            device=device,
+            splits=splits,
+            group=self.group,
+            ragged=ragged,
+        )
         self.progress = Progress()
         self.ledger = Ledger(synchronise=self._synchronise)
         self._saved = self._reported = time.perf_counter()
@@ -156,6 +149,7 @@ class Trainer:
             history=tuple(done.history),
             seconds=self.ledger.snapshot(),
             splits=self.splits,
+            processes=self.group.size,
         )
 
     def _run_stage(self, index: int, stage: Stage, optimiser: torch.optim.Optimizer) -> None:
@@ -167,13 +161,19 @@ class Trainer:
             batches = token_batches(text.lengths, config.batch_tokens, seed=shuffle, epoch=now.epoch)
             groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
             for group in groups[now.cursor :]:
-                parts = self._parts(group)
-                now.tokens += self._update(optimiser, stage, index, parts, done / goal)
+                now.update += 1
+                rate = learning_rate(config, now.update, done / goal, stage.share) * stage.learning_rate_scale
+                for slot in optimiser.param_groups:
+                    slot["lr"] = rate
+                parts = self.updater.cut(group)
+                now.tokens += self.updater.update(
+                    optimiser, text, parts, stage=index, update=now.update, epoch=now.epoch
+                )
                 now.cursor += 1
                 now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
                 if self.report and time.perf_counter() - self._reported >= REPORT_SECONDS:
-                    self._tell(f"loss {float(self._loss):.3f}")
+                    self._tell(f"loss {float(self.updater.loss):.3f}")
                 done = self._done()
                 if done * config.evaluations >= goal * min(now.evaluations + 1, config.evaluations):
                     self._evaluate()
@@ -205,60 +205,6 @@ class Trainer:
             now.total_updates += now.update
             self._save(optimiser)
 
-    def _parts(self, group: list[NDArray[np.int64]]) -> list[_Part]:
-        """The micro-batches of an update, cut into what is run at once."""
-        return [
-            _Part(micro, number, rows)
-            for micro, batch in enumerate(group)
-            for number, rows in enumerate(np.array_split(batch, self.splits))
-            if rows.size
-        ]
-
-    def _update(
-        self, optimiser: torch.optim.Optimizer, stage: Stage, index: int, parts: list[_Part], used: float
-    ) -> int:
-        """One optimiser step over the parts of its micro-batches; returns the target tokens seen.
-
-        Args:
-            used: the share of the stage's budget used so far.
-        """
-        now, config, text = self.progress, self.config, self.texts[index]
-        now.update += 1
-        rate = learning_rate(config, now.update, used, stage.share) * stage.learning_rate_scale
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        tokens = int(sum(text.lengths[part.rows, 1].sum() for part in parts))
-        total = torch.zeros((), device=self.device)
-        values: dict[str, torch.Tensor] = {}
-        for part in parts:
-            seed = derived_seed(self.seed, "update", index, now.update, part.micro)
-            torch.manual_seed(seed if self.splits == 1 else derived_seed(seed, part.number))
-            step = Step(
-                batch=text.batch(part.rows).to(self.device),
-                student=self.student,
-                teacher=self.teacher,
-                label_smoothing=config.label_smoothing,
-                modules=self.modules,
-                stage=index,
-                update=now.update,
-                epoch=now.epoch,
-                random=random.Random(seed),
-            )
-            terms = self.method.loss(step)
-            loss = weighted_total(terms) / tokens
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
-            for name, term in terms.items():
-                values[name] = values.get(name, 0.0) + term.value.detach() / tokens
-        self.scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
-        self._check_finite(total, norm, values)
-        self.scaler.step(optimiser)
-        self.scaler.update()
-        optimiser.zero_grad(set_to_none=True)
-        self._loss, self._terms = total, values
-        return tokens
-
     def _goal(self, stage: Stage) -> float:
         """The stage's budget, in target tokens or in seconds."""
         config = self.config
@@ -266,25 +212,12 @@ class Trainer:
 
     def _done(self) -> float:
         """How much of the stage's budget is used, in the same unit."""
-        return self.ledger.total() - self.progress.before if self.config.seconds else self.progress.tokens
+        now = self.progress
+        return self.group.agreed(self.ledger.total() - now.before) if self.config.seconds else now.tokens
 
     def _over(self, done: float, goal: float) -> bool:
         """Whether the stage has come to its end, which is always evaluated."""
         return self.progress.stopped or (done >= goal and self.progress.evaluated)
-
-    def _check_finite(self, total: torch.Tensor, norm: torch.Tensor, values: dict[str, torch.Tensor]) -> None:
-        # Reading a number makes a GPU wait, so there it is looked at now and then: a NaN does not go away by itself.
-        if self.device.type == "cuda" and self.progress.update % 50:
-            return
-        update = self.progress.update
-        if not torch.isfinite(total):
-            bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["the weighted sum"]
-            raise TrainingError(f"loss is not finite at update {update}: {', '.join(bad)}")
-        if self.precision != "fp16" and not torch.isfinite(norm):
-            raise TrainingError(f"gradient is not finite at update {update}")
-        # In fp16 a gradient that overflows is skipped and the scale halved; one that never fits is a failure.
-        if self.precision == "fp16" and self.scaler.get_scale() < SMALLEST_SCALE:
-            raise TrainingError(f"gradient is not finite at any fp16 scale by update {update}")
 
     def _evaluate(self) -> None:
         now = self.progress
@@ -295,12 +228,13 @@ class Trainer:
                 raise TrainingError(f"dev loss is not finite at update {now.update}")
             point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens}
             point |= {"dev_loss": loss.smoothed, "dev_nll": loss.nll}
-            point |= {f"train_{name}": float(value) for name, value in self._terms.items()}
+            point |= {f"train_{name}": float(value) for name, value in self.updater.terms.items()}
             score, value = loss.smoothed, -loss.nll
             if self.config.select == "bleu":
                 if self.dev_bleu is None:
                     raise ValueError("select = 'bleu' needs dev_bleu")
-                point["dev_bleu"] = statistics.fmean(self.dev_bleu(depth) for depth in self.depths)
+                bleu = statistics.fmean(self.dev_bleu(depth) for depth in self.depths) if self.group.leads else 0.0
+                point["dev_bleu"] = self.group.agreed(bleu)
                 score, value = -point["dev_bleu"], point["dev_bleu"]
             self.network.train()
         self._tell(f"dev loss {loss.smoothed:.3f}", value)
@@ -314,27 +248,33 @@ class Trainer:
         now.stopped = 0 < self.config.patience <= now.stale
         if better or self.config.average:
             name = f"kept-{now.stage}-{now.update:09d}.safetensors"
-            with self.ledger.phase("checkpointing"):
-                checkpoint.save_tensors(self.folder / name, checkpoint.network_tensors(self.network))
+            if self.group.leads:
+                with self.ledger.phase("checkpointing"):
+                    checkpoint.save_tensors(self.folder / name, checkpoint.network_tensors(self.network))
             now.kept = [*now.kept, name][-max(self.config.average, 1) :]
 
     @torch.inference_mode()
     def dev_loss(self) -> DevLoss:
         """The loss on dev, the mean over the delivered depths."""
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for rows in evaluation_batches(self.dev.lengths, self.config.batch_tokens):
+        batches = evaluation_batches(self.dev.lengths, self.config.batch_tokens)
+        for rows in batches[self.group.rank :: self.group.size]:
             batch = self.dev.batch(rows).to(self.device)
             for depth in self.depths:
                 logits = self.student.forward(batch, depth=depth).logits
                 totals += torch.stack(cross_entropies(logits, batch.labels, self.config.label_smoothing))
-        return DevLoss(*(total / (self.dev.target_tokens * len(self.depths)) for total in totals.tolist()))
+        count = self.dev.target_tokens * len(self.depths)
+        return DevLoss(*(total / count for total in self.group.sum(totals).tolist()))
 
     def _deliver(self) -> None:
         """Give the network the stage's best weights, or the mean of its last ones."""
+        self.group.barrier()  # they must have been written
         kept = [load_file(self.folder / name, device=str(self.device)) for name in self.progress.kept]
         checkpoint.load_network(self.network, checkpoint.mean_tensors(kept) if self.config.average else kept[-1])
 
     def _save(self, optimiser: torch.optim.Optimizer) -> None:
+        if not self.group.leads:
+            return
         now = self.progress
         with self.ledger.phase("checkpointing"):
             now.seconds, now.scaler = self.ledger.snapshot(), self.scaler.state_dict()
@@ -352,6 +292,7 @@ class Trainer:
             checkpoint.restore(state, self.network, optimiser)
             self.scaler.load_state_dict(self.progress.scaler)
             self.ledger = Ledger(self.progress.seconds, self._synchronise)
+        self.group.barrier()  # the next save removes what is read here
         return optimiser
 
     def _synchronise(self) -> None:

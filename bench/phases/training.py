@@ -1,0 +1,147 @@
+"""Trainings: the teacher, and every student, by one process or by several together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config import Depth, ModelConfig, SearchConfig, TrainConfig
+from bench.data.batches import EncodedCorpus
+from bench.errors import UsageError
+from bench.measure.quality import score
+from bench.method import Method
+from bench.nmt.export import load_model, save_model
+from bench.nmt.model import Transformer
+from bench.phases.base import DEV, Phase, PhaseError, Place, device_seconds, read_lines, translate
+from bench.plan import Task
+from bench.registry import load_methods, source_hash
+from bench.store import SCRATCH, Store, write_json
+from bench.sweep.pool import Attempt
+from bench.sweep.space import Point, shared_part, with_point
+from bench.train import distributed
+from bench.train.trainer import Report, Trainer, new_network
+
+
+def teacher(phase: Phase, folder: Path) -> Mapping[str, Any]:
+    """Train the teacher like a plain student of its own shape and budget."""
+    shape = ModelConfig.model_validate(phase.task.inputs["architecture"])
+    method = load_methods().get("baseline")()
+    config = TrainConfig.model_validate(phase.task.inputs["training"])
+    return _train(phase, folder, method, config, shape, shape, shape, teacher=None, texts=[None])
+
+
+def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
+    """Train a method's network: a trial's, or one that a row rests on."""
+    inputs = phase.task.inputs
+    method = load_methods(phase.place.methods_dir).get(inputs["method"])(inputs["settings"])
+    if source_hash(type(method)) != inputs["source"]:
+        raise UsageError(f"the file of {method.name} was changed after the run had started: run it again.")
+    point = _point(phase)
+    method = with_point(method, point)
+    if phase.place.processes > 1 and not method.padding_invariant():
+        raise PhaseError("its loss depends on which pairs share a batch, so that processes cannot share one")
+    shared = shared_part(method.name, point)
+    teacher_shape = ModelConfig.model_validate(inputs["teacher_architecture"])
+    student_shape = ModelConfig.model_validate(_with(inputs["student_architecture"], "student", shared))
+    config = TrainConfig.model_validate(_with(inputs["training"], "training", shared))
+    if "device_hours" in inputs:
+        config = config.model_copy(update={"seconds": _seconds_left(phase, inputs["device_hours"])})
+    shape = method.architecture(student_shape, teacher_shape)
+    frozen = load_model(phase.store.get("teacher", inputs["teacher"]).folder) if inputs["teacher"] else None
+    trained = _train(
+        phase, folder, method, config, shape, student_shape, teacher_shape, teacher=frozen, texts=inputs["texts"]
+    )
+    return {**trained, "point": dict(point), "settings": method.settings.model_dump(mode="json")}
+
+
+def together(phase: Phase, folder: Path) -> Mapping[str, Any]:
+    """The training of a teacher or a student by several processes."""
+    place = phase.place
+    arguments = (phase.task, place, phase.attempt, folder)
+    return distributed.together(place.processes, _member, *arguments, device=place.device, report=phase.report)
+
+
+def _point(phase: Phase) -> Point:
+    """The values that a sweep gives this training in place of its inputs': the winner's, or those asked for."""
+    if "sweep" in phase.task.inputs:
+        return phase.store.get("sweep", phase.task.inputs["sweep"]).details["point"]
+    return phase.attempt.given if "asked" in phase.task.inputs else {}
+
+
+def _seconds_left(phase: Phase, hours: float) -> float:
+    """What a budget of device-hours leaves for this training after all that it needs of the teacher."""
+    needed = [need for need in phase.task.lineage if need.kind in ("teacher", "text")]
+    charged = sum(device_seconds(phase.store.get(need.kind, need.key)) for need in needed)
+    left = 3600 * hours - charged
+    if left <= 0:
+        raise PhaseError(
+            f"the teacher alone took {charged:.4g} device-seconds of the {3600 * hours:.4g} that the budget gives"
+        )
+    return left / phase.place.processes
+
+
+def _train(
+    phase: Phase,
+    folder: Path,
+    method: Method,
+    config: TrainConfig,
+    shape: ModelConfig,
+    student: ModelConfig,
+    teacher_shape: ModelConfig,
+    *,
+    teacher: Transformer | None,
+    texts: Sequence[str | None],
+) -> Mapping[str, Any]:
+    seed, device, tokenizer = phase.task.inputs["seed"], torch.device(phase.place.device), phase.tokenizer()
+    network = new_network(shape, tokenizer.size, seed)
+    selection = SearchConfig.model_validate(phase.task.inputs["selection"] or {"beam": 1})
+    dev_text = read_lines(phase.need("corpus").folder / DEV / "target.txt")
+    dev = phase.corpus(DEV)
+
+    def dev_bleu(depth: Depth) -> float:
+        return score(translate(network, tokenizer, dev.sources(), selection, device, depth=depth), dev_text).bleu
+
+    trainer = Trainer(
+        method,
+        config,
+        network,
+        teacher=teacher,
+        modules=method.modules(student, teacher_shape),
+        depths=[delivery.depth for delivery in method.deliveries(student, teacher_shape)],
+        texts=[
+            EncodedCorpus.open(phase.store.get("text", key).folder / "train") if key else phase.corpus("train")
+            for key in texts
+        ],
+        dev=dev,
+        dev_bleu=dev_bleu,
+        seed=seed,
+        device=device,
+        folder=folder / SCRATCH,
+        report=phase.report,
+        splits=phase.attempt.splits,
+    )
+    trained = trainer.train()
+    if trainer.group.leads:
+        save_model(network, folder)
+        write_json(folder / "history.json", list(trained.history))
+    summary = asdict(trained)
+    del summary["history"]
+    return summary | {"architecture": shape.model_dump(mode="json"), "training": config.model_dump(mode="json")}
+
+
+def _with(config: Mapping[str, Any], section: str, point: Point) -> dict[str, Any]:
+    """A section of the recipe with the values that a point has for it."""
+    found = {name.partition(".")[2]: value for name, value in point.items() if name.startswith(f"{section}.")}
+    return {**config, **found}
+
+
+def _member(
+    task: Task, place: Place, attempt: Attempt, folder: Path, *, device: str, report: Report | None
+) -> Mapping[str, Any]:
+    """What one of several processes does of a training."""
+    phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt)
+    return teacher(phase, folder) if task.kind == "teacher" else student(phase, folder)
