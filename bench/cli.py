@@ -166,33 +166,44 @@ def run(**options: Any) -> int:
 @request_options
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
-    """Show what a run would do, and what is there already."""
+    """Show what a run would do, what is there already, and how long the rest will take."""
+    from functools import partial
+
+    from bench.forecast import described, forecast
     from bench.run import missing, prepare
 
     prepared = prepare(_request(**options))
-    todo = {task.key for task in missing(prepared)}
+    todo = missing(prepared)
+    expected = forecast(prepared, todo, announce=partial(click.echo, err=True))
+    keys = {task.key for task in todo}
     tasks: list[dict[str, Any]] = [
         {
             "kind": task.kind,
             "label": task.label,
             "key": task.key,
             "present": bool(prepared.store.find(task.kind, task.key)),
+            "seconds": expected.estimates[task.key].seconds if task.key in keys else None,
         }
         for task in prepared.plan.tasks
     ]
     left_out = prepared.plan.left_out
     if as_json:
         rows = sorted({row.id for row in prepared.plan.rows})
-        click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": left_out}, indent=1))
+        ahead = asdict(expected)
+        del ahead["estimates"]
+        click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": left_out, "forecast": ahead}, indent=1))
         return
     for name, reason in left_out.items():
         click.echo(f"left out: {name}: {reason}", err=True)
     for task in tasks:
-        state = "present" if task["present"] else "to do" if task["key"] in todo else "not needed"
+        state = "present" if task["present"] else "to do" if task["key"] in keys else "not needed"
         click.echo(f"{state:10}  {task['kind']:9}  {task['key'][:12]}  {task['label']}")
+    slots = prepared.slots
     count = len({row.id for row in prepared.plan.rows})
     click.echo(f"{count} rows, {len(prepared.plan.rows)} with seeds; {len(todo)} of {len(tasks)} tasks to do, "
-               f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
+               f"{slots.workers} at a time with {slots.threads} threads each.")  # fmt: skip
+    if todo:
+        click.echo("\n" + "\n".join(described(expected)))
 
 
 @group.command("list")

@@ -110,3 +110,22 @@ def simulate(tasks: Iterable[Node], seconds: Mapping[str, float], workers: int) 
         now, key = heapq.heappop(running)
         unfinished.remove(key)
     return now
+
+
+def described(expected: Forecast) -> list[str]:
+    """A forecast as lines to read."""
+    lines = ["forecast     there  to do  device-hours  from"]
+    for each in expected.phases:
+        hours = each.device_seconds / 3600
+        lines.append(f"{each.kind:11}  {each.there:5}  {each.to_do:5}  {hours:12.3f}  {each.basis}")
+    wall, least = _duration(expected.wall_seconds), _duration(expected.critical_path_seconds)
+    lines.append(
+        f"about {wall} on these slots, {expected.device_hours:.2f} device-hours; on any slots at least {least}."
+    )
+    return lines + [f"assumed: {note}" for note in expected.notes]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
