@@ -95,12 +95,13 @@ def resolve(request: Request) -> Prepared:
     planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0], pinned)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")
+    # Workers may have another working directory, on a cluster also another machine.
     place = Place(
-        store.root,
-        request.dataset,
+        store.root.absolute(),
+        request.dataset if request.languages is None else str(Path(request.dataset).absolute()),
         request.languages,
-        request.data_dir,
-        request.methods_dir,
+        request.data_dir and request.data_dir.absolute(),
+        request.methods_dir and request.methods_dir.absolute(),
         device,
         slots.workers,
         request.processes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from bench.recorder import Recorder, failed_record, is_recorded, track
 from bench.request import Prepared, Request, resolve
 from bench.results import read_records
 from bench.sweep.executor import Failure, execute
-from bench.sweep.pool import Attempt, Report
+from bench.sweep.local import LocalPool
+from bench.sweep.pool import Attempt, Pool, Report, Work
 from bench.track import CometTracker
 from bench.tuning import Tuning
 from leaderboard.site import build
@@ -104,18 +106,28 @@ def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, con
     keys = {task.key for task in todo}
     sweeps = [sweep for sweep in plan.sweeps if sweep.task.key in keys]
     folder = request.runs / "sweeps"
+    work = partial(_work, place=prepared.place)
     with (
         Tuning(sweeps, plan.dataset, plan.preset, prepared.store, folder, request.storage) as tuning,
+        closing(_pool(prepared, work)) as pool,
         Display(len(todo), console) as display,
     ):
         recorder.display, recorder.tuning = display, tuning
-        work = partial(_work, place=prepared.place)
         try:
-            execute(todo, work, prepared.slots, recorder, known=tuning.known())
+            execute(todo, work, prepared.slots, recorder, pool=pool, known=tuning.known())
         except KeyboardInterrupt:
             left = len(missing(prepared))
             console.print(f"stopped: {left} of {len(plan.tasks)} tasks are left.", highlight=False)
             raise
+
+
+def _pool(prepared: Prepared, work: Work) -> Pool:
+    request, slots = prepared.request, prepared.slots
+    if request.cluster == "local":
+        return LocalPool(work, slots)
+    from bench.sweep.cluster import RayPool
+
+    return RayPool(work, slots, request.cluster, folder=request.runs, workers=request.workers)
 
 
 def _work(task: Task, attempt: Attempt, report: Report, *, place: Place) -> None:
