@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -17,6 +18,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.store import write_text
+from bench.sweep.cluster import RayPool
 from bench.sweep.executor import Failure, execute
 from bench.sweep.pool import Attempt, Report
 from bench.sweep.slots import Slots
@@ -116,6 +118,13 @@ def pid_of(folder: Path, key: str) -> int:
 def drive(folder: str) -> None:
     """A driver with two workers that never end."""
     execute([Node(key, deed="sleep", folder=folder) for key in "ab"], act, Slots(2, 1), Log())
+
+
+def drive_on_ray(folder: str) -> None:
+    """The same on a Ray cluster that is started for it."""
+    slots = Slots(2, 1)
+    with contextlib.closing(RayPool(act, slots, "ray", folder=Path(folder))) as pool:
+        execute([Node(key, deed="sleep", folder=folder) for key in "ab"], act, slots, Log(), pool=pool)
 
 
 class DivergenceError(Exception):
