@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +61,11 @@ class Range:
 class Choice:
     """The values tried in tuning."""
 
-    values: tuple[Any, ...]
+    values: tuple[str | int | float | bool | None, ...]
+
+    def __post_init__(self) -> None:
+        if bad := [value for value in self.values if not isinstance(value, str | int | float | bool | None)]:
+            raise ValueError(f"only text, numbers and true or false can be searched, not {bad[0]!r}")
 
 
 class ModelConfig(Frozen):
@@ -184,6 +188,8 @@ class TuningConfig(Frozen):
             raise ValueError("the official track has one list for all methods: another sampler or a pruner is open")
         if self.track == "open" and self.sampler == "qmc":
             raise ValueError("the open track needs a sampler that learns from results: tpe or gp")
+        if self.track == "open" and self.trials == 1:
+            raise ValueError("the open track needs several trials to learn from")
         return self
 
     @property
@@ -258,6 +264,14 @@ class Preset(Frozen):
             section: type(config := getattr(self, section)).model_validate(config.model_dump() | values)
             for section, values in changed.items()
         }
+
+    def without(self, pinned: Collection[str]) -> Preset:
+        """This preset with none of the values ``pinned`` by dotted name among those that are searched."""
+        space = {
+            section: {name: found for name, found in names.items() if f"{section}.{name}" not in pinned}
+            for section, names in self.tuning.space.items()
+        }
+        return self.model_copy(update={"tuning": self.tuning.model_copy(update={"space": space})})
 
     def recipe(self) -> dict[str, Any]:
         """The preset as JSON, for hashing and for records. Without a search, where it would look is left out."""

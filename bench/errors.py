@@ -12,6 +12,12 @@ class UsageError(Exception):
     """Wrong input: a name, a value or a file. The message says what was wrong and what to do."""
 
 
+class TaskError(Exception):
+    """A task cannot be carried out. The message says why in one line, ``state`` what it is recorded as."""
+
+    state = "exception"
+
+
 class DataError(UsageError):
     """A corpus file is missing, damaged, unequal or not what its checksum says."""
 

@@ -87,9 +87,9 @@ def _scores(records: Sequence[Record]) -> list[str]:
 
 
 def _accesses(record: Record, test_set: str) -> str:
-    if test_set != record.primary or not record.test_access:
+    if not record.test_access.get(test_set):
         return ""
-    return "decoded " + ", ".join(f"{time:%Y-%m-%d %H:%M:%S}" for time in record.test_access)
+    return "decoded " + ", ".join(f"{time:%Y-%m-%d %H:%M:%S}" for time in record.test_access[test_set])
 
 
 def _sweep(sweep: Sweep) -> list[str]:

@@ -33,7 +33,7 @@ class Task:
     work: float = 1.0
     """A rough size, to start the long ones first."""
     divisible: bool = False
-    """Whether its micro-batches can be cut in parts without changing what comes of it but by rounding."""
+    """Whether its micro-batches can be cut in parts: its loss is a sum over target tokens."""
 
     @cached_property
     def key(self) -> str:
@@ -44,6 +44,11 @@ class Task:
     def tolerant(self) -> bool:
         """Whether it can be carried out although some of what it needs has failed."""
         return self.kind == "sweep"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether no method's code runs in it."""
+        return self.kind != "student"
 
     @cached_property
     def upstream(self) -> tuple[Task, ...]:
@@ -129,6 +134,8 @@ class Planner:
     device: str
     pinned: Collection[str] = ()
     """Dotted names that no sweep searches, because the user gave their values."""
+    processes: int = 1
+    """That train one model together."""
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def plan(
@@ -160,7 +167,7 @@ class Planner:
             try:
                 method = self.methods.get(name)(settings.get(name))
                 sweep = self._sweep(method, seeds[0]) if self.preset.tuning.trials > 1 else None
-                rows += [row for seed in seeds for row in self._method(method, seed, sweep.task if sweep else None)]
+                rows += [row for seed in seeds for row in self._method(method, seed, sweep)]
                 sweeps += [sweep] if sweep else []
             except UsageError as error:
                 if named or name in settings:
@@ -170,8 +177,9 @@ class Planner:
                 left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         return Plan(self.dataset, self.preset, tuple(rows), tuple(sweeps), left_out)
 
-    def _method(self, method: Method, seed: int, sweep: Task | None) -> list[Row]:
-        student = self._student(self.preset, method, seed, seed, f"{method.name}, seed {seed}", sweep=sweep)
+    def _method(self, method: Method, seed: int, sweep: SweepPlan | None) -> list[Row]:
+        decided = sweep.task if sweep else None
+        student = self._student(self.preset, method, seed, seed, f"{method.name}, seed {seed}", sweep=decided)
         role = "baseline" if method.name == "baseline" else "method"
         deliveries = method.deliveries(self.preset.student, self.preset.teacher)
         return [self._row(role, method, delivery, seed, student, sweep) for delivery in deliveries]
@@ -283,6 +291,10 @@ class Planner:
             sweep: what decides on the values that this training takes in place of the preset's and the method's.
             asked: the open track's study and the trial's number, for values that are known only when it starts.
         """
+        if self.processes > 1 and not method.padding_invariant():
+            raise UsageError(
+                f"{method.name}: its loss depends on which pairs share a batch, so --processes cannot share one out."
+            )
         shape = method.architecture(preset.student, preset.teacher)
         texts = [self._text(stage.text, teacher_seed) for stage in method.stages()]
         teacher = self._teacher(teacher_seed) if method.teacher is TeacherUse.FROZEN else None
@@ -314,7 +326,7 @@ class Planner:
         return self._task("student", label, inputs, *needs.values(), work=work, divisible=divisible)
 
     def _row(
-        self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task, sweep: Task | None = None
+        self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task, sweep: SweepPlan | None = None
     ) -> Row:
         name = "teacher" if role == "teacher" else method.name
         search = self.preset.search.model_dump(mode="json")
@@ -327,6 +339,7 @@ class Planner:
             "device": self.device,
             "source": source_hash(type(method)),
             "settings": settings,
+            "space": sweep.space.as_json() if sweep else None,
             "engine": ENGINE,
             **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
@@ -340,7 +353,7 @@ class Planner:
             seed=seed,
             model=model,
             scores=scores,
-            sweep=sweep,
+            sweep=sweep.task if sweep else None,
         )
 
 

@@ -13,7 +13,7 @@ from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
-from bench.phases.base import device_seconds
+from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
 from bench.plan import Row, Task
 from bench.progress import Display
@@ -69,10 +69,10 @@ class Recorder:
         if self.display:
             self.display.started(task)
 
-    def advanced(self, task: Task, done: int, total: int, note: str, value: float | None) -> str | None:
+    def advanced(self, task: Task, done: int, total: int, note: str, value: tuple[int, float] | None) -> str | None:
         if self.display:
             self.display.advanced(task, done, total, note)
-        return self.tuning.advanced(task, done, total, value) if self.tuning else None
+        return self.tuning.advanced(task, value) if self.tuning and value else None
 
     def finished(self, task: Task, failure: Failure | None) -> None:
         if self.display:
@@ -127,7 +127,7 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, lis
         **identity,
         status="ok",
         budget=_budget(prepared, row, model),
-        test_access=test_accesses(prepared.request.runs, row.scores.key, prepared.dataset.primary),
+        test_access={name: test_accesses(prepared.request.runs, row.scores.key, name) for name in lines if name != DEV},
         model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
         scores={
@@ -199,8 +199,15 @@ def is_recorded(prepared: Prepared, row: Row) -> bool:
         stored = Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
     except (FileNotFoundError, DataError):
         return False
-    asked = stored.record.recipe["seeds"] == prepared.plan.preset.seeds
-    return asked and stored.record.artifacts == _artifacts(row) and not check_hypotheses(stored)
+    record = stored.record
+    asked = record.recipe["seeds"] == prepared.plan.preset.seeds
+    accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
+    logged = accesses == {name: len(times) for name, times in record.test_access.items()}
+    return asked and logged and record.artifacts == _artifacts(row) and not check_hypotheses(stored)
+
+
+def _accesses(prepared: Prepared, row: Row, test_set: str) -> list[str]:
+    return test_accesses(prepared.request.runs, row.scores.key, test_set)
 
 
 def _sweep(prepared: Prepared, row: Row) -> Sweep:
@@ -225,11 +232,11 @@ def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecor
         spent = model.details["target_tokens"] if model else None
         return BudgetRecord(kind="tokens", limit=training.target_tokens, spent=spent)
     if model:
-        spent = device_seconds(model)
+        spent = sum(model.details["seconds"].values())
         if preset.budget.kind == "device-hours":
             needed = [task for task in row.model.lineage if task.kind in ("teacher", "text")]
-            spent += sum(device_seconds(prepared.store.get(task.kind, task.key)) for task in needed)
-            spent /= 3600
+            charged = [model, *(prepared.store.get(task.kind, task.key) for task in needed)]
+            spent = sum(map(device_seconds, charged)) / 3600
     return BudgetRecord(kind=preset.budget.kind, limit=preset.budget.amount, spent=spent)
 
 
@@ -279,8 +286,11 @@ def command(request: Request, device: str, method: str) -> str:
     for option in ("seeds", "trials", "track", "sampler", "pruner"):
         if (value := getattr(request, option)) is not None:
             words += [f"--{option}", str(value)]
+    if request.processes > 1:
+        words += ["--processes", str(request.processes)]
     if request.budget:
-        words += ["--budget", f"{request.budget[0]}:{request.budget[1]:g}"]
+        kind, amount = request.budget
+        words += ["--budget", f"{kind}:{int(amount) if kind == 'tokens' else amount}"]
     for key, value in request.settings.items():
         head, _, rest = key.partition(".")
         if head == method or head in SECTIONS or not rest:

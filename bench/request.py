@@ -87,12 +87,20 @@ def resolve(request: Request) -> Prepared:
         methods.get(name)
     by_method, overrides = _split_settings(request.settings, methods)
     _taking_part(by_method, ["baseline", *names])
-    chosen = preset(request.preset, overrides | _options(request))
+    options = _options(request)
+    if given := [name for name in options if name in overrides]:
+        raise UsageError(f"{given[0]} is given twice: by --set and by an option that stands for it.")
+    # What the user gave is held fixed. The recipe says so: rows that were searched otherwise are no match.
+    pinned = frozenset(request.settings)
+    chosen = preset(request.preset, overrides | options).without(pinned)
     dataset = get_dataset(request.dataset, request.languages)
     device = resolve_device(request.device)
-    slots = _slots(request, default_slots(device))
-    pinned = frozenset(request.settings)
-    planner = Planner(dataset.name, dataset.identity(request.data_dir), chosen, methods, device.split(":")[0], pinned)
+    here = default_slots(device)
+    if device != "cpu" and request.processes > len(here.devices):
+        raise UsageError(f"--processes {request.processes} needs as many GPUs; there are {len(here.devices)}.")
+    slots = _slots(request, here)
+    identity, kind = dataset.identity(request.data_dir), device.split(":")[0]
+    planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")
     # Workers may have another working directory, on a cluster also another machine.
@@ -115,6 +123,7 @@ def _slots(request: Request, here: Slots) -> Slots:
     slots = here.dealt(workers)
     return replace(
         slots,
+        memory=None if slots.memory is None else slots.memory // request.processes,
         devices=slots.devices[:: request.processes],  # the others are those of its companions
         silence=request.silence,
     )
@@ -132,6 +141,8 @@ def _options(request: Request) -> dict[str, Any]:
     if request.budget:
         kind, amount = request.budget
         by_tokens = kind == "tokens"
+        if by_tokens and amount != int(amount):
+            raise UsageError(f"a budget of tokens is a whole number, not {amount}.")
         options |= {"training.target_tokens": int(amount)} if by_tokens else {}
         options |= {"budget.kind": kind, "budget.amount": 0.0 if by_tokens else amount}
     return {name: value for name, value in options.items() if value is not None}

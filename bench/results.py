@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.config import Depth, Frozen, ModelConfig, explain
+from bench.config import Depth, Frozen, ModelConfig, Positive, explain
 from bench.errors import DataError, UsageError, unknown_name
 from bench.store import write_text
 
@@ -29,7 +29,8 @@ SCHEMA_VERSION = 2
 def _from_1(data: dict[str, Any]) -> dict[str, Any]:
     """Version 1 knew no tuning, no budget but target tokens, and no states of failure."""
     recipe = {**data.get("recipe", {}), "tuning": {"trials": 1}, "budget": {"kind": "tokens", "amount": 0.0}}
-    tokens = recipe.get("training", {}).get("target_tokens", 0)
+    training = "teacher_training" if data.get("role") == "teacher" else "training"
+    tokens = recipe.get(training, {}).get("target_tokens", 0)
     spent = (data.get("training") or {}).get("target_tokens")
     failed = {"failure": "exception"} if data.get("status") == "failed" else {}
     budget = {"kind": "tokens", "limit": tokens, "spent": spent}
@@ -48,6 +49,8 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
 """A name without dots, so that names joined by dots stay distinct."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+LONGEST = 1e10
+"""Seconds that a record can claim: some three centuries."""
 
 
 class PaperRecord(Frozen):
@@ -117,6 +120,10 @@ class Training(Frozen):
     best_update: Count
     best_dev_loss: float | None
     stages: tuple[dict[str, JsonValue], ...]
+    splits: Positive = 1
+    """Parts that each micro-batch was run in: 2 after the training had run out of memory."""
+    processes: Positive = 1
+    """That trained the model together."""
 
 
 class Trial(Frozen):
@@ -128,7 +135,7 @@ class Trial(Frozen):
     state: Literal["ok"] | State
     reason: str | None = None
     bleu: float | None = Field(None, ge=0, le=100, description="Dev BLEU, the mean over the students delivered.")
-    seconds: float = Field(ge=0, description="Wall time of training and dev decoding, all attempts.")
+    seconds: float = Field(ge=0, le=LONGEST, description="Of training and dev decoding, wall time times devices.")
     target_tokens: Count | None = None
 
     @model_validator(mode="after")
@@ -174,7 +181,7 @@ class Sweep(Frozen):
 
     @property
     def seconds(self) -> float:
-        """Wall time of all trials."""
+        """Wall time times devices of all trials."""
         return sum(trial.seconds for trial in self.trials)
 
 
@@ -196,7 +203,7 @@ class Phase(Frozen):
 
     name: str
     kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation"]
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0, le=LONGEST)
     target_tokens: Count | None = None
     shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
     artifact: str | None = None
@@ -255,8 +262,8 @@ class Record(Frozen):
     """The versions of the code behind each kind of artifact (``bench.ENGINE``)."""
     scores: dict[Label, Score] = {}
     primary: Label
-    test_access: tuple[AwareDatetime, ...] = ()
-    """Every time that the test text was decoded for this row and seed: once, unless decoding was interrupted."""
+    test_access: dict[Label, tuple[AwareDatetime, ...]] = {}
+    """Every time that each test set was decoded for this row and seed: once, unless decoding was interrupted."""
     training: Training | None = None
     phases: tuple[Phase, ...] = ()
     artifacts: dict[str, str] = {}
@@ -273,6 +280,11 @@ class Record(Frozen):
             raise ValueError("created must be a UTC time")
         if not (self.status == "failed") == (self.reason is not None) == (self.failure is not None):
             raise ValueError("a failed record needs a reason and a state of failure, and only a failed one has them")
+        if self.sweep and self.track == "official" and (self.sweep.sampler, self.sweep.pruner) != ("qmc", None):
+            raise ValueError("a sweep of the official track draws from qmc and prunes nothing")
+        tuning = self.recipe.get("tuning")
+        if self.track != (tuning.get("track", "official") if isinstance(tuning, dict) else "official"):
+            raise ValueError("the track is not the recipe's")
         if self.status == "ok":
             if missing := [name for name in ("model", "parameters", "training") if getattr(self, name) is None]:
                 raise ValueError(f"a finished record needs {', '.join(missing)}")
@@ -371,7 +383,10 @@ def parse_record(text: str | bytes) -> Record:
     for step in range(version, SCHEMA_VERSION):
         if step not in UPGRADES:
             raise DataError(f"schema version {version} never existed.")
-        data = UPGRADES[step](data)
+        try:
+            data = UPGRADES[step](data)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"it is no record of schema version {step}: {error}.") from error
     try:
         return Record.model_validate(data)
     except ValidationError as error:

@@ -11,17 +11,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 """The part of a work folder that a maker needs for resuming only; it goes once the artifact is there."""
+
+WAIT_SECONDS = 10.0
+"""How often somebody is told of waiting for another process."""
 
 Inputs = Mapping[str, Any]
 Maker = Callable[[Path], Mapping[str, Any]]
@@ -47,6 +51,18 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    lock = FileLock(path)
+    while True:
+        try:
+            with lock.acquire(timeout=WAIT_SECONDS):
+                yield
+            return
+        except Timeout:
+            waiting()
 
 
 @dataclass(frozen=True)
@@ -87,18 +103,27 @@ class Store:
             raise LookupError(f"no {kind} artifact {key} under {self.root}")
         return artifact
 
-    def make(self, kind: str, inputs: Inputs, maker: Maker, *, resumable: bool = False) -> Artifact:
+    def make(
+        self,
+        kind: str,
+        inputs: Inputs,
+        maker: Maker,
+        *,
+        resumable: bool = False,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Artifact:
         """The artifact with these inputs; ``maker(work_folder)`` builds it if it is not there.
 
         Two processes that ask for the same artifact build it once: the second waits for the first. With ``resumable``
         the maker finds what an earlier, killed one left in the work folder; without, it starts in an empty one.
+        ``waiting`` is called now and then while another process builds it.
         """
         key = content_hash(inputs)
         if found := self.find(kind, key):
             return found
         place = self.root / kind
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / f".{key}.lock"):
+        with _locked(place / f".{key}.lock", waiting):
             if found := self.find(kind, key):
                 return found
             work = place / f".{key}.work"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from bench.config import Preset
+from bench.phases.base import device_seconds
 from bench.plan import SweepPlan, Task
 from bench.results import Trial
 from bench.store import Store
@@ -16,13 +18,14 @@ from bench.sweep.executor import Failure
 from bench.sweep.study import Study, open_study, versions
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Search:
     """A sweep that is under way."""
 
     plan: SweepPlan
     study: Study
-    evaluations: int
+    cause: Failure | None = None
+    """Why its trials could not be run, where that was no trial's doing."""
 
     def numbers(self, task: Task) -> list[int]:
         """The trials that a task belongs to; several, where their points are equal."""
@@ -42,86 +45,104 @@ class Tuning(AbstractContextManager["Tuning"]):
     """
 
     def __init__(
-        self, sweeps: Sequence[SweepPlan], dataset: str, preset: Any, store: Store, folder: Path, storage: str | None
+        self, sweeps: Sequence[SweepPlan], dataset: str, preset: Preset, store: Store, folder: Path, storage: str | None
     ) -> None:
         self._store = store
-        self._searches: dict[str, _Search] = {}
-        for plan in sweeps:
-            # On the open track a longer sweep goes on with the study of a shorter one; an official list is its own.
-            identity = plan.task if preset.tuning.track == "official" else plan.trials[0][0]
-            name = f"{dataset}.{plan.method}.{identity.key[:8]}"
-            study = open_study(name, plan.space, preset.tuning, storage or folder / f"{name}.journal")
-            search = _Search(plan, study, preset.training.evaluations)
-            for task in (plan.task, *(each for pair in plan.trials for each in pair)):
-                self._searches[task.key] = search
-            self._catch_up(search)
+        self._searches: list[_Search] = []
+        self._by_task: dict[str, _Search] = {}
+        self._open = ExitStack()
+        # A storage may serve several run folders, each with artifacts and so with studies of its own.
+        place = f".{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}" if storage else ""
+        with ExitStack() as opened:
+            for plan in sweeps:
+                # On the open track a longer sweep goes on with the study of a shorter one; an official list is its own.
+                identity = plan.task if preset.tuning.track == "official" else plan.trials[0][0]
+                name = f"{dataset}.{plan.method}.{identity.key[:8]}{place}"
+                study = open_study(name, plan.space, preset.tuning, folder / f"{name}.journal", storage)
+                opened.callback(study.close)
+                search = _Search(plan, study)
+                self._searches.append(search)
+                for task in (plan.task, *(each for pair in plan.trials for each in pair)):
+                    self._by_task[task.key] = search
+                self._catch_up(search)
+            self._open = opened.pop_all()
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for search in self._searches.values():
-            search.study.close()
+    def __exit__(self, *_: Any) -> None:
+        self._open.close()
 
     def known(self) -> dict[str, Failure]:
-        """The trials that have failed before, by the key of their training: they are not run again."""
+        """The failures of before that stand, by the key of the trial's training, or of its decoding if that failed."""
         failures = {}
-        for search in set(self._searches.values()):
+        for search in self._searches:
             for trial in search.study.trials():
                 if trial.state != "ok":
-                    key = search.plan.trials[trial.number][0].key
-                    failures[key] = Failure(trial.reason or "", state=trial.state, seconds=trial.seconds)
+                    student, dev = search.plan.trials[trial.number]
+                    task = dev if self._store.find(student.kind, student.key) else student
+                    failures[task.key] = Failure(trial.reason or "", state=trial.state, seconds=trial.seconds)
         return failures
 
     def assign(self, task: Task) -> Any:
         """What only the driver knows and the task needs: an asked trial's values, or what came of all trials."""
-        if not (search := self._searches.get(task.key)):
+        if not (search := self._by_task.get(task.key)):
             return None
         if task.kind == "sweep":
+            if search.cause:
+                return {"cause": str(search.cause), "state": search.cause.state}
             trials = [trial.model_dump(mode="json") for trial in search.study.trials()]
             return {"trials": trials, "importances": search.study.importances(), "versions": versions()}
         return search.study.begin(search.numbers(task)[0]) if "asked" in task.inputs else None
 
-    def advanced(self, task: Task, done: int, total: int, value: float | None) -> str | None:
+    def advanced(self, task: Task, value: tuple[int, float]) -> str | None:
         """Tell the study of a trial's evaluation; why the trial should be stopped, if it should."""
-        search = self._searches.get(task.key)
-        if search is None or value is None or task.kind != "student":
+        search = self._by_task.get(task.key)
+        if search is None or task.kind != "student":
             return None
-        step = round(search.evaluations * done / total)
-        if not search.study.report(search.numbers(task)[0], step, value):
+        number, measure = value
+        if not search.study.report(search.numbers(task)[0], number, measure):
             return None
-        return f"behind the other trials at evaluation {step} of {search.evaluations}"
+        return f"behind the other trials at evaluation {number}"
 
     def finished(self, task: Task, failure: Failure | None) -> None:
         """Tell the study how a trial ended: with its dev BLEU, or with the failure of its training or decoding."""
-        search = self._searches.get(task.key)
+        search = self._by_task.get(task.key)
         if search is None or task.kind == "sweep":
             return
-        if failure and task.kind == "dev" and failure.origin:
-            return  # that its training failed was told before
+        if failure and failure.origin:
+            # A decoding without its training, of which the study was told; or a training without its teacher.
+            search.cause = failure if task.kind == "student" else search.cause
+            return
         for number in search.numbers(task):
             if failure:
-                values = dict(search.study.begin(number))
-                reason, state = str(failure), failure.state
-                trial = Trial(number=number, values=values, state=state, reason=reason, seconds=failure.seconds)
-                search.study.finish(trial)
+                search.study.finish(self._failed(search, number, failure))
             elif task.kind == "dev":
-                search.study.finish(self._outcome(search, number))
+                search.study.finish(self._succeeded(search, number))
 
     def _catch_up(self, search: _Search) -> None:
         """Tell the study of trials that ended when nobody was there to tell it: the artifacts are the truth."""
         for number, (_, dev) in enumerate(search.plan.trials):
             if self._store.find(dev.kind, dev.key):
-                search.study.finish(self._outcome(search, number))
+                search.study.finish(self._succeeded(search, number))
 
-    def _outcome(self, search: _Search, number: int) -> Trial:
+    def _succeeded(self, search: _Search, number: int) -> Trial:
         student, dev = (self._store.get(task.kind, task.key) for task in search.plan.trials[number])
         values = student.details["point"] if "asked" in student.inputs else search.study.begin(number)
-        # A trial whose point was tried before is the same artifacts, which cost nothing more.
-        anew = number == search.numbers(search.plan.trials[number][0])[0]
-        seconds = sum(sum(artifact.details["seconds"].values()) for artifact in (student, dev)) if anew else 0.0
         return Trial(
             number=number,
             values=dict(values),
             state="ok",
             bleu=dev.details["bleu"],
-            seconds=seconds,
+            seconds=self._seconds(search, number, 0.0),
             target_tokens=student.details["target_tokens"],
         )
+
+    def _failed(self, search: _Search, number: int, failure: Failure) -> Trial:
+        values = dict(search.study.begin(number))
+        seconds = self._seconds(search, number, failure.seconds)
+        return Trial(number=number, values=values, state=failure.state, reason=failure.reason, seconds=seconds)
+
+    def _seconds(self, search: _Search, number: int, lost: float) -> float:
+        """What a trial took: its artifacts and ``lost`` besides; nothing where an earlier trial had the same point."""
+        if number != search.numbers(search.plan.trials[number][0])[0]:
+            return 0.0
+        found = (self._store.find(task.kind, task.key) for task in search.plan.trials[number])
+        return lost + sum(device_seconds(artifact) for artifact in found if artifact)

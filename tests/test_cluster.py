@@ -92,7 +92,7 @@ def test_tasks_fare_as_they_do_in_processes_of_this_machine(cluster, tmp_path):
     assert [attempt.given for attempt in attempts_at(tasks["dies once"])] == [0.5, 0.5]
     assert [news for news in log.news if news[0] == "first"] == [
         ("first", 1, 2, "half", None),
-        ("first", 2, 2, "whole", 0.5),
+        ("first", 2, 2, "whole", (1, 0.5)),
     ]
     assert log.order.index("first") < log.order.index("raises")
     assert not alive(pid_of(tmp_path, "pruned"))

@@ -56,7 +56,7 @@ def test_no_tasks_are_no_work():
 def test_progress_reaches_the_watcher_in_order(tmp_path):
     log = Log()
     execute([Node("a", deed="report", folder=str(tmp_path))], act, Slots(1, 1), log)
-    assert log.news == [("a", 1, 2, "half", None), ("a", 2, 2, "whole", 0.5)]
+    assert log.news == [("a", 1, 2, "half", None), ("a", 2, 2, "whole", (1, 0.5))]
 
 
 @pytest.mark.parametrize(

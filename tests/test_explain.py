@@ -18,7 +18,7 @@ def lines(text: str) -> list[str]:
 @pytest.fixture
 def tuned_text(tmp_path):
     sweep = make_sweep([18.0, 21.0, None], seconds=1800.0)
-    records = tuned("word_level", [12.0, 13.0], sweep, test_access=("2026-01-02T03:04:05Z",))
+    records = tuned("word_level", [12.0, 13.0], sweep, test_access={"test": ("2026-01-02T03:04:05Z",)})
     store(tmp_path / "records", *records)
     return explain(tmp_path, "word_level")
 

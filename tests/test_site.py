@@ -106,7 +106,7 @@ def tuned_pages(tmp_path_factory):
     spent = {"budget": {"kind": "wall-clock", "limit": 90.0, "spent": 92.0}}
     records = [
         *tuned("baseline", [11.0] * 3, student, role="baseline"),
-        *tuned("word_level", [12.0] * 3, sweep, test_access=("2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z")),
+        *tuned("word_level", [12.0] * 3, sweep, test_access={"test": ("2026-01-02T03:04:05Z", "2026-01-03T03:04:05Z")}),
         make_failed("tie_kd", 1, "every trial failed", failure="timed out", recipe={"tuning": tuning}),
         *tuned("word_level", [13.0] * 3, open_sweep, {"tuning": tuning | learning}, track="open", digest="11111111"),
         *plain(**seconds, **spent),

@@ -79,9 +79,11 @@ def test_an_official_study_is_the_same_in_whichever_order_trials_end(tmp_path):
 def test_a_reopened_official_study_takes_only_what_it_lacks(journal):
     study = open_study("study", SPACE, OFFICIAL, journal)
     study.finish(ok(0, study.begin(0)))
-    study.finish(ok(2, study.begin(2)))  # waits for trial 1, and is forgotten
+    study.finish(failed(2, study.begin(2)))  # waits for trial 1
     study = reopened(study, journal)
     assert [trial.number for trial in study.trials()] == [0]
+    study.finish(ok(1, study.begin(1)))
+    assert [trial.state for trial in study.trials()] == ["ok", "ok", "not finite"]
     for number in (2, 0, 1, 3):
         study.finish(ok(number, study.begin(number)))
     assert [trial.number for trial in study.trials()] == [0, 1, 2, 3]
@@ -116,7 +118,7 @@ def test_a_study_in_which_every_trial_failed_is_begun_anew(journal):
 
 def test_two_runs_cannot_keep_one_study(journal):
     study = open_study("study", SPACE, OFFICIAL, journal)
-    with pytest.raises(UsageError, match="another run is tuning"):
+    with pytest.raises(UsageError, match="another run keeps the study"):
         open_study("study", SPACE, OFFICIAL, journal)
     study.close()
     open_study("study", SPACE, OFFICIAL, journal).close()
@@ -189,6 +191,48 @@ def test_an_open_study_takes_back_trials_whose_journal_was_lost(journal):
     assert [trial.values for trial in study.trials()] == values[:2]
 
 
+def test_an_open_study_goes_on_wherever_the_driver_was_killed(tmp_path):
+    """The journal is cut after each of its lines."""
+    whole = tmp_path / "whole.journal"
+    study = open_study("study", SPACE, OPEN, whole)
+    for number in range(3):
+        study.finish(ok(number, study.begin(number)))
+    expected = [trial.values for trial in study.trials()]
+    study.close()
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines)):
+        journal = tmp_path / f"{count}.journal"
+        journal.write_bytes(b"".join(lines[:count]))
+        study = open_study("study", SPACE, OPEN, journal)
+        for number in range(3):
+            study.finish(ok(number, study.begin(number)))
+        assert [trial.values for trial in study.trials()] == expected
+        study.close()
+
+
+def test_an_open_study_fills_a_gap_that_a_lost_journal_left(journal):
+    study = open_study("study", SPACE, OPEN, journal)
+    values = [study.begin(number) for number in range(3)]
+    study.close()
+    journal.unlink()
+    study = open_study("study", SPACE, OPEN, journal)
+    study.finish(ok(0, values[0]))
+    study.finish(ok(2, values[2]))
+    assert [trial.number for trial in study.trials()] == [0]
+    study.finish(ok(1, study.begin(1)))
+    assert [trial.number for trial in study.trials()] == [0, 1, 2]
+    assert study.trials()[2].values == values[2]
+
+
+def test_a_shorter_open_study_is_the_beginning_of_a_longer_one(journal):
+    study = open_study("study", SPACE, OPEN, journal)
+    for number in range(8):
+        study.finish(failed(number, study.begin(number)) if number == 7 else ok(number, study.begin(number)))
+    study.close()
+    shorter = open_study("study", SPACE, OPEN.model_copy(update={"trials": 2}), journal)
+    assert [trial.number for trial in shorter.trials()] == [0, 1]
+
+
 def test_a_trial_behind_the_others_is_stopped(journal):
     tuning = OPEN.model_copy(update={"pruner": "median"})
     study = open_study("study", SPACE, tuning, journal)
@@ -216,15 +260,19 @@ def test_nothing_is_said_of_importance_after_few_trials(journal):
 
 def test_another_storage_can_be_given(tmp_path):
     address = f"sqlite:///{tmp_path / 'study.db'}"
-    study = open_study("study", SPACE, OFFICIAL, address)
+    study = open_study("study", SPACE, OFFICIAL, tmp_path / "study.journal", address)
     for number in (1, 0):
         study.finish(ok(number, study.begin(number)))
-    again = open_study("study", SPACE, OFFICIAL, address)
+    with pytest.raises(UsageError, match="another run keeps"):
+        open_study("study", SPACE, OFFICIAL, tmp_path / "study.journal", address)
+    study.close()
+    again = open_study("study", SPACE, OFFICIAL, tmp_path / "study.journal", address)
     assert again.trials() == study.trials()
     assert len(optuna.load_study(study_name="study", storage=address).trials) == 2
 
 
-def test_a_storage_that_cannot_be_used_is_told_without_its_password():
+def test_a_storage_that_cannot_be_used_is_told_without_its_password(journal):
     with pytest.raises(UsageError, match=r"storage nosuch://\.\.\.@host/db cannot be used") as error:
-        open_study("study", SPACE, OFFICIAL, "nosuch://me:secret@host/db")
+        open_study("study", SPACE, OFFICIAL, journal, "nosuch://me:secret@host/db")
     assert "secret" not in str(error.value)
+    open_study("study", SPACE, OFFICIAL, journal)  # it left no lock behind

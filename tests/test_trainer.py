@@ -271,7 +271,9 @@ def test_each_evaluation_is_told_with_a_value_that_is_higher_when_better(corpora
         report=lambda *news: told.append(news),
     )
     report = made.train()
-    values = [news[3] for news in told if len(news) == 4]
+    numbers, values = zip(*(news[3] for news in told if len(news) == 4), strict=True)
+    assert list(numbers) == list(range(1, len(report.history) + 1))
+    values = list(values)
     if select == "bleu":
         assert values == [10.0, 30.0, 20.0, 25.0, 5.0]
     else:

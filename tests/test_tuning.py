@@ -113,7 +113,7 @@ def test_test_text_is_decoded_once_for_each_final_run_and_never_for_a_trial(tune
     scores = {row.scores.key for row in prepare(tuned[0]).plan.rows}
     assert sorted(line["scores"] for line in lines) == sorted(scores)
     assert {line["set"] for line in lines} == {"test"}
-    assert all(len(record.test_access) == 1 for record in records(tuned[0].runs))
+    assert all(len(record.test_access["test"]) == 1 for record in records(tuned[0].runs))
 
 
 def test_the_trials_are_charged_to_the_rows_that_rest_on_them(tuned):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
+from bench.errors import TaskError, UsageError
 from bench.store import write_text
 from bench.sweep.cluster import RayPool
 from bench.sweep.executor import Failure, execute
@@ -39,6 +39,7 @@ class Node:
     folder: str = "."
     tolerant: bool = False
     divisible: bool = True
+    trusted: bool = False
 
     @property
     def label(self) -> str:
@@ -60,7 +61,7 @@ class Log:
     def started(self, task: Node) -> None:
         self.order.append(task.key)
 
-    def advanced(self, task: Node, done: int, total: int, note: str, value: float | None) -> str | None:
+    def advanced(self, task: Node, done: int, total: int, note: str, value: tuple[int, float] | None) -> str | None:
         self.news.append((task.key, done, total, note, value))
         return None
 
@@ -71,7 +72,7 @@ class Log:
 class Interrupting(Log):
     """A watcher that presses Ctrl-C at the first news."""
 
-    def advanced(self, task: Node, done: int, total: int, note: str, value: float | None) -> str | None:
+    def advanced(self, task: Node, done: int, total: int, note: str, value: tuple[int, float] | None) -> str | None:
         raise KeyboardInterrupt
 
 
@@ -127,7 +128,7 @@ def drive_on_ray(folder: str) -> None:
         execute([Node(key, deed="sleep", folder=folder) for key in "ab"], act, slots, Log(), pool=pool)
 
 
-class DivergenceError(Exception):
+class DivergenceError(TaskError):
     state = "not finite"
 
 
@@ -140,7 +141,7 @@ def _raise(error: BaseException) -> Callable[[Node, Any], None]:
 
 def _report(task: Node, report: Report) -> None:
     report(1, 2, "half")
-    report(2, 2, "whole", value=0.5)
+    report(2, 2, "whole", value=(1, 0.5))
 
 
 def _announce_and_sleep(task: Node, report: Report) -> None:

@@ -45,7 +45,11 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
     maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
     return phase.store.make(
-        task.kind, task.inputs, lambda folder: {**maker(phase, folder), "environment": where}, resumable=trains
+        task.kind,
+        task.inputs,
+        lambda folder: {**maker(phase, folder), "environment": where},
+        resumable=trains,
+        waiting=lambda: report(0, 1, "waiting for another run") if report else None,
     )
 
 

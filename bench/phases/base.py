@@ -10,6 +10,7 @@ from typing import Any
 from bench.config import Depth, SearchConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
+from bench.errors import TaskError
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 from bench.plan import Task
@@ -36,7 +37,7 @@ class Place:
     """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
 
 
-class PhaseError(Exception):
+class PhaseError(TaskError):
     """A phase of some rows cannot be carried out; the message says why in one line, ``state`` in which way."""
 
     def __init__(self, reason: str, state: str = "exception") -> None:

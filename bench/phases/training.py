@@ -42,8 +42,6 @@ def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
         raise UsageError(f"the file of {method.name} was changed after the run had started: run it again.")
     point = _point(phase)
     method = with_point(method, point)
-    if phase.place.processes > 1 and not method.padding_invariant():
-        raise PhaseError("its loss depends on which pairs share a batch, so that processes cannot share one")
     shared = shared_part(method.name, point)
     teacher_shape = ModelConfig.model_validate(inputs["teacher_architecture"])
     student_shape = ModelConfig.model_validate(_with(inputs["student_architecture"], "student", shared))

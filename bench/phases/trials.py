@@ -35,6 +35,8 @@ def dev(phase: Phase, folder: Path) -> Mapping[str, Any]:
 def sweep(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Write down what came of all trials, as the driver's study has it, and the winner's values."""
     study: dict[str, Any] = phase.attempt.given
+    if "cause" in study:
+        raise PhaseError(study["cause"], study["state"])
     trials = [Trial.model_validate(trial) for trial in study["trials"]]
     if (winner := best_trial(trials)) is None:
         first = trials[0]

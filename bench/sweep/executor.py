@@ -32,6 +32,10 @@ class Node(Protocol):
     @property
     def work(self) -> float: ...
     @property
+    def trusted(self) -> bool:
+        """Whether no plug-in's code runs in it, so that it needs no limits of memory and silence."""
+
+    @property
     def divisible(self) -> bool:
         """Whether a training's micro-batches can be cut in parts, to need less memory."""
 
@@ -65,7 +69,7 @@ class Watcher(Protocol):
     def started(self, task: Any) -> None:
         """An attempt has begun: the first, or another one after the worker died or ran out of memory."""
 
-    def advanced(self, task: Any, done: int, total: int, note: str, value: float | None) -> str | None:
+    def advanced(self, task: Any, done: int, total: int, note: str, value: tuple[int, float] | None) -> str | None:
         """The task is so far; a sentence in return stops it as pruned, with that reason."""
 
     def finished(self, task: Any, failure: Failure | None) -> None:
@@ -83,8 +87,8 @@ def execute(
 ) -> dict[str, Failure]:
     """Carry out all tasks, each after what it needs; the one with the most work behind it first.
 
-    An attempt that ran out of memory is repeated once with each micro-batch cut in half. One whose process was killed
-    is repeated until ``DEATHS`` have died. Nothing else is tried again.
+    An attempt at a divisible task that ran out of memory is repeated once with each micro-batch cut in half. One whose
+    process was killed is repeated until ``DEATHS`` in a row have died at the same place. Nothing else is tried again.
 
     Args:
         pool: the workers; by default processes on this machine, as ``slots`` says. A pool that is given stays open.
@@ -133,6 +137,7 @@ class _Course:
     """Seconds of the attempts that have ended."""
     began: float = 0.0
     heard: float = 0.0
+    furthest: int = 0
     """When the attempt under way began, and when it last said something."""
 
 
@@ -191,6 +196,8 @@ class _Run:
             self._end(handle, message)
             return
         course.heard = time.monotonic()
+        if message.done > course.furthest:  # what it went through before does not count against it
+            course.furthest, course.deaths = message.done, 0
         wish = self.watcher.advanced(task, message.done, message.total, message.note, message.value)
         if wish is not None:
             self.pool.stop(handle)
@@ -231,7 +238,7 @@ class _Run:
     def _stop_silent(self) -> None:
         now = time.monotonic()
         for handle, task in list(self.running.items()):
-            if now - self.courses[task.key].heard > self.silence:
+            if now - self.courses[task.key].heard > self.silence and not task.trusted:
                 self.pool.stop(handle)
                 self._end(handle, Ended("timed out", f"no progress for {self.silence:g} s"))
 

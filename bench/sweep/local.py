@@ -17,15 +17,19 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from bench.errors import UsageError, no_space
-from bench.sweep.pool import Attempt, Ended, Handle, Progress, Report, State, Work
+from bench.errors import TaskError, UsageError, no_space
+from bench.sweep.pool import Attempt, Ended, Handle, Progress, Report, Work
 from bench.sweep.slots import Slots
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent
 GRACE_SECONDS = 5.0
 """How long a process may take to end after its last word."""
+LAST_LINES = 40
+"""Of standard error, where the reason of an abort is looked for: faulthandler's trace follows it."""
+REASON_CHARACTERS = 500
+"""Of an error's first line, what becomes the reason; the log has the rest."""
 TAIL_BYTES = 16_000
 """How much of a process's standard error is kept for the log of its death."""
 NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|\bbad_alloc\b|\bMemoryError\b|_ALLOC_FAILED\b", re.I)
@@ -117,6 +121,8 @@ class LocalPool:
         if worker.messages.poll():
             with contextlib.suppress(EOFError, OSError):
                 return worker.messages.recv()
+            worker.process.join(GRACE_SECONDS)
+            worker.process.kill()  # one that has closed its pipes and goes on could never be heard again
             worker.process.join()
         if worker.process.exitcode is None:
             return None
@@ -138,8 +144,9 @@ def _death(code: int, said: str) -> Ended:
     reason, log = f"the process was {how}", _publishable(said)
     if code == -signal.SIGKILL:
         return Ended("killed", f"{reason} (out of memory?)", log)
-    # The C++ runtime aborts where nobody catches a failed allocation, and OpenMP's exits.
-    if line := next((line for line in log.splitlines() if NO_MEMORY.search(line)), None):
+    # The C++ runtime aborts where nobody catches a failed allocation, and OpenMP's exits: after having said so.
+    last = log.splitlines()[-LAST_LINES:] if code > 0 or code == -signal.SIGABRT else []
+    if line := next((line for line in last if NO_MEMORY.search(line)), None):
         return Ended("out of memory", f"out of memory: {reason}: {line}", log)
     return Ended("killed" if code < 0 else "exception", reason, log)
 
@@ -166,11 +173,11 @@ def _child(task: Any, attempt: Attempt, work: Work, slots: Slots, messages: Conn
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(slots.threads)
 
-    def report(done: int, total: int, note: str, value: float | None = None) -> None:
+    def report(done: int, total: int, note: str, value: tuple[int, float] | None = None) -> None:
         messages.send(Progress(done, total, note, value))
 
     with contextlib.suppress(BrokenPipeError):
-        messages.send(_outcome(task, attempt, work, report, slots.memory))
+        messages.send(_outcome(task, attempt, work, report, None if task.trusted else slots.memory))
 
 
 def _outcome(task: Any, attempt: Attempt, work: Work, report: Report, memory: int | None) -> Ended:
@@ -208,15 +215,13 @@ def _limit_memory(memory: int | None) -> Callable[[], None]:
 
 def _failed(error: Exception) -> Ended:
     first = (str(error).strip().splitlines() or [""])[0]
-    name = type(error).__name__
-    state: Any = getattr(error, "state", None)
-    if state in get_args(State):  # one of our own, whose message says all there is to say
-        return Ended(state, _publishable(first), _publishable("".join(traceback.format_exception(error))))
-    state = "exception"
+    name, log = type(error).__name__, _publishable("".join(traceback.format_exception(error)))
+    state: Any = error.state if isinstance(error, TaskError) else "exception"
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or NO_MEMORY.search(str(error)):
         state = name = "out of memory"
-    reason, log = f"{name}: {first}" if first else name, "".join(traceback.format_exception(error))
-    return Ended(state, _publishable(reason), _publishable(log))
+    elif isinstance(error, TaskError):  # the message says all there is to say
+        return Ended(state, _publishable(first or name), log)
+    return Ended(state, _publishable(f"{name}: {first}" if first else name)[:REASON_CHARACTERS], log)
 
 
 def _publishable(text: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 from bench.results import State
 
 Report = Callable[..., None]
-"""``report(done, total, note, value=None)``: how far a task is; ``value`` is a training's measure on dev, higher is
-better."""
+"""``report(done, total, note, value=None)``: how far a task is; after a training's evaluation ``value`` is its number
+and a measure on dev, higher is better."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Progress:
     done: int
     total: int
     note: str
-    value: float | None = None
+    value: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -174,10 +174,13 @@ def quiet() -> Iterator[None]:
 
 def _check(method: Method, dimension: Dimension, preset: Preset) -> None:
     search, shapes = dimension.search, (preset.student, preset.teacher)
-    integers = isinstance(search, Range) and dimension.integer
-    ends = search.values if isinstance(search, Choice) else (search.low, search.high)
+    ends: tuple[Any, ...] = search.values if isinstance(search, Choice) else (search.low, search.high)
+    if dimension.integer and isinstance(search, Range):
+        if ends != tuple(map(int, ends)):
+            raise UsageError(f"{dimension.name} is a whole number: so are the ends of its range, not {ends}.")
+        ends = tuple(map(int, ends))
     for value in ends:
-        tried = with_point(method, {dimension.name: int(value) if integers else value})
+        tried = with_point(method, {dimension.name: value})
         if shared_by_trials(tried, *shapes) != shared_by_trials(method, *shapes):
             raise UsageError(
                 f"{dimension.name} = {value} changes the text, the network, the teacher's use or what is delivered: "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRIALS_FOR_IMPORTANCES = 10
 """With fewer finished trials nothing can be said of what mattered."""
+EARLY = "early trial "
 STARTUP_TRIALS = 5
 """Random trials before an open track's sampler begins to learn."""
 
@@ -30,55 +31,65 @@ STARTUP_TRIALS = 5
 class Study(ABC):
     """What both tracks share. A trial's number is its place in the study, in Optuna's storage too.
 
+    A trial that ends before one with a smaller number waits for it: noted as an attribute of the study, which outlives
+    a killed driver.
+
     Args:
         name: tells studies of one storage apart.
-        storage: a journal file, or the address of another Optuna storage.
+        journal: the file that keeps the study, and beside it the lock that keeps other runs away.
+        storage: the address of another Optuna storage in place of the file.
 
     Raises:
         UsageError: the storage cannot be used, or another run is keeping this study.
     """
 
-    def __init__(self, name: str, space: Space, tuning: TuningConfig, storage: Path | str) -> None:
+    def __init__(
+        self, name: str, space: Space, tuning: TuningConfig, journal: Path, storage: str | None = None
+    ) -> None:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         self.name, self.space, self.tuning = name, space, tuning
         self._distributions = {each.name: each.distribution() for each in space.dimensions}
-        self._lock: FileLock | None = None
-        with quiet():
-            if isinstance(storage, Path):
-                self._lock = _held(storage)
-                _mend(storage)
-                self._storage: Any = JournalStorage(JournalFileBackend(str(storage)))
-            else:
-                self._storage = _opened(storage)
-            self._study = self._load()
-            finished = self._finished()
-            if len(finished) == tuning.trials and all(_bleu(trial) is None for trial in finished):
-                # Nothing came of it. Run again, it is tried again, as a failed row without a sweep is.
-                optuna.delete_study(study_name=name, storage=self._storage)
+        self._lock = _held(journal)
+        try:
+            with quiet():
+                self._storage = _opened(storage) if storage else _journal(journal)
                 self._study = self._load()
+                if len(found := self.trials()) == tuning.trials and all(trial.bleu is None for trial in found):
+                    # Nothing came of it. Run again, it is tried again, as a failed row without a sweep is.
+                    optuna.delete_study(study_name=name, storage=self._storage)
+                    self._study = self._load()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let other runs have the study."""
-        if self._lock:
-            self._lock.release()
+        self._lock.release()
 
     @abstractmethod
     def begin(self, number: int) -> Point:
         """The point of a trial that is about to start."""
 
     @abstractmethod
+    def _keep(self, trial: Trial) -> bool:
+        """Put a finished trial in its place, if all those before it are there; one that is kept stays as it is."""
+
     def finish(self, trial: Trial) -> None:
         """Keep what came of a trial. A trial that was kept before stays as it is."""
+        with quiet():
+            if not self._keep(trial):
+                self._study.set_user_attr(f"{EARLY}{trial.number}", trial.model_dump(mode="json"))
+            while waiting := [each for each in self._early() if self._keep(each)]:
+                for each in waiting:
+                    self._study.set_user_attr(f"{EARLY}{each.number}", None)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Keep a trial's value (higher is better) at an evaluation; whether the trial should be stopped."""
         return False
 
     def trials(self) -> tuple[Trial, ...]:
-        """The finished trials by number."""
+        """The finished trials by number, of as many as the recipe has: an open study may hold those of a longer one."""
         return tuple(
             Trial(number=each.number, values=each.params, bleu=_bleu(each), **each.user_attrs)
             for each in self._finished()
@@ -92,8 +103,10 @@ class Study(ABC):
         if len(found) < TRIALS_FOR_IMPORTANCES or not self._distributions:
             return None
         with quiet():
+            study = optuna.create_study(direction="maximize")
+            study.add_trials(found)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            shares = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return {name: float(share) for name, share in shares.items()}
 
     def _load(self) -> optuna.Study:
@@ -104,17 +117,22 @@ class Study(ABC):
         )
 
     def _finished(self) -> list[optuna.trial.FrozenTrial]:
-        return [each for each in self._study.get_trials(deepcopy=False) if each.state.is_finished()]
+        trials = self._study.get_trials(deepcopy=False)[: self.tuning.trials]
+        return [each for each in trials if each.state.is_finished()]
+
+    def _early(self) -> list[Trial]:
+        """The trials that ended before one with a smaller number."""
+        attributes = self._study.user_attrs
+        found = [value for name, value in attributes.items() if name.startswith(EARLY) and value]
+        return sorted(map(Trial.model_validate, found), key=lambda trial: trial.number)
 
     def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
         import optuna
 
-        states = optuna.trial.TrialState
-        state = {"ok": states.COMPLETE, "pruned": states.PRUNED}.get(trial.state, states.FAIL)
         return optuna.trial.create_trial(
             params=dict(trial.values),
             distributions=self._distributions,
-            state=state,
+            state=_state(trial),
             value=trial.bleu,
             user_attrs=_attributes(trial),
         )
@@ -123,52 +141,60 @@ class Study(ABC):
 class DrawnStudy(Study):
     """The official track: the points are given, and the study grows in their order, whichever trial ends first."""
 
-    def __init__(self, name: str, space: Space, tuning: TuningConfig, storage: Path | str) -> None:
-        super().__init__(name, space, tuning, storage)
+    def __init__(
+        self, name: str, space: Space, tuning: TuningConfig, journal: Path, storage: str | None = None
+    ) -> None:
         self._points = space.points(tuning.trials, tuning.seed)
-        self._early: dict[int, Trial] = {}
+        super().__init__(name, space, tuning, journal, storage)
 
     def begin(self, number: int) -> Point:
         return self._points[number]
 
-    def finish(self, trial: Trial) -> None:
-        kept = len(self._study.get_trials(deepcopy=False))
-        if trial.number >= kept:
-            self._early[trial.number] = trial
-        with quiet():
-            while kept in self._early:
-                self._study.add_trial(self._frozen(self._early.pop(kept)))
-                kept += 1
+    def _keep(self, trial: Trial) -> bool:
+        held = len(self._study.get_trials(deepcopy=False))
+        if trial.number == held:
+            self._study.add_trial(self._frozen(trial))
+        return trial.number <= held
 
 
 class SampledStudy(Study):
     """The open track: each point is asked from a sampler that has seen what came of the trials before.
 
     A sampler that is made anew repeats its first draws, so each question has a sampler of its own, seeded by the
-    study's seed and the number of trials it holds.
+    study's seed and the number of trials it holds. It is asked in memory: in the storage a trial appears with all its
+    values at once, whenever the driver is killed.
     """
 
     def begin(self, number: int) -> Point:
         with quiet():
             while len(trials := self._study.get_trials(deepcopy=False)) <= number:
-                if not trials:
-                    self._study.enqueue_trial(dict(self.space.published))
-                self._study.sampler = self._sampler(len(trials))
-                self._study.ask(self._distributions)
+                self._study.add_trial(self._asked(trials))
         return trials[number].params
 
-    def finish(self, trial: Trial) -> None:
+    def _asked(self, trials: list[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial:
         import optuna
 
-        with quiet():
-            trials = self._study.get_trials(deepcopy=False)
-            if trial.number == len(trials):  # its artifact outlived the journal
-                self._study.add_trial(self._frozen(trial))
-            elif trial.number < len(trials) and not trials[trial.number].state.is_finished():
-                handle = optuna.trial.Trial(self._study, trials[trial.number]._trial_id)
-                for name, value in _attributes(trial).items():
-                    handle.set_user_attr(name, value)
-                self._study.tell(trial.number, trial.bleu, state=self._frozen(trial).state)
+        if trials:
+            asked = optuna.create_study(direction="maximize", sampler=self._sampler(len(trials)))
+            asked.add_trials(trials)
+            point: Point = asked.ask(self._distributions).params
+        else:
+            point = self.space.published
+        running = optuna.trial.TrialState.RUNNING
+        return optuna.trial.create_trial(params=dict(point), distributions=self._distributions, state=running)
+
+    def _keep(self, trial: Trial) -> bool:
+        import optuna
+
+        trials = self._study.get_trials(deepcopy=False)
+        if trial.number == len(trials):  # its artifact outlived the journal
+            self._study.add_trial(self._frozen(trial))
+        elif trial.number < len(trials) and not trials[trial.number].state.is_finished():
+            handle = optuna.trial.Trial(self._study, trials[trial.number]._trial_id)
+            for name, value in _attributes(trial).items():
+                handle.set_user_attr(name, value)
+            self._study.tell(trial.number, trial.bleu, state=_state(trial))
+        return trial.number <= len(trials)
 
     def report(self, number: int, step: int, value: float) -> bool:
         import optuna
@@ -205,15 +231,22 @@ class SampledStudy(Study):
         }[self.tuning.pruner]()
 
 
-def open_study(name: str, space: Space, tuning: TuningConfig, storage: Path | str) -> Study:
-    """The study of this name in a storage, begun anew where there is none."""
+def open_study(name: str, space: Space, tuning: TuningConfig, journal: Path, storage: str | None = None) -> Study:
+    """The study of this name, begun anew where there is none; see :class:`Study`."""
     kind = DrawnStudy if tuning.track == "official" else SampledStudy
-    return kind(name, space, tuning, storage)
+    return kind(name, space, tuning, journal, storage)
 
 
 def versions() -> dict[str, str]:
     """Of the packages that draw the values."""
     return {package: version(package) for package in ("optuna", "scipy")}
+
+
+def _state(trial: Trial) -> optuna.trial.TrialState:
+    import optuna
+
+    states = optuna.trial.TrialState
+    return {"ok": states.COMPLETE, "pruned": states.PRUNED}.get(trial.state, states.FAIL)
 
 
 def _bleu(trial: optuna.trial.FrozenTrial) -> float | None:
@@ -231,7 +264,7 @@ def _held(journal: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UsageError(f"another run is tuning with {journal}: wait for it, or give --runs another folder.") from None
+        raise UsageError(f"another run keeps the study {journal.stem}: wait for it, or give another --runs.") from None
     return lock
 
 
@@ -244,6 +277,14 @@ def _mend(journal: Path) -> None:
         with journal.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
     journal.with_name(journal.name + ".lock").unlink(missing_ok=True)  # Optuna's own, left by a killed driver
+
+
+def _journal(path: Path) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    _mend(path)
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _opened(address: str) -> Any:

@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn
 
 import torch
 
-from bench.errors import UsageError
+from bench.errors import TaskError, UsageError
 
 POLL_SECONDS = 0.5
 CAUSE_SECONDS = 2.0
@@ -32,7 +32,7 @@ END_SECONDS = 60.0
 LOG_CHARACTERS = 20_000
 
 
-class MemberError(Exception):
+class MemberError(TaskError):
     """A member failed with an error that cannot be raised here, or ended without one; the message says why in a line.
 
     Args:

@@ -35,9 +35,10 @@ REPORT_SECONDS = 0.5
 class Report(Protocol):
     """Is told how a training goes."""
 
-    def __call__(self, done: int, total: int, note: str, value: float | None = None) -> None:
-        """So much of the budget is done, in target tokens or in seconds; after an evaluation with a value for the
-        network as it stands: its dev BLEU where that chooses the checkpoint, otherwise the negated dev cross-entropy.
+    def __call__(self, done: int, total: int, note: str, value: tuple[int, float] | None = None) -> None:
+        """So much of the budget is done, in target tokens or in seconds. After an evaluation ``value`` is its number,
+        from 1 over all stages, and a measure of the network as it stands: dev BLEU where that chooses the checkpoint,
+        otherwise the negated dev cross-entropy.
         """
 
 
@@ -237,7 +238,7 @@ class Trainer:
                 point["dev_bleu"] = self.group.agreed(bleu)
                 score, value = -point["dev_bleu"], point["dev_bleu"]
             self.network.train()
-        self._tell(f"dev loss {loss.smoothed:.3f}", value)
+        self._tell(f"dev loss {loss.smoothed:.3f}", (len(now.history) + 1, value))
         now.history.append(point)
         now.evaluations += 1
         better = now.best is None or score < now.best
@@ -306,7 +307,7 @@ class Trainer:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return partial(torch.autocast, self.device.type, dtype=dtype)
 
-    def _tell(self, note: str, *value: float) -> None:
+    def _tell(self, note: str, *value: tuple[int, float]) -> None:
         if self.report is None:
             return
         self._reported = time.perf_counter()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.config import TrainConfig
 from bench.data.batches import EncodedCorpus
+from bench.errors import TaskError
 from bench.method import Method, Runner, Step
 from bench.method import total as weighted_total
 from bench.train.group import Group, alone
@@ -22,7 +23,7 @@ from bench.train.group import Group, alone
 SMALLEST_SCALE = 2.0**-14
 
 
-class TrainingError(Exception):
+class TrainingError(TaskError):
     """Training cannot go on; the message says why in one line."""
 
     state = "not finite"
