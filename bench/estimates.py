@@ -200,7 +200,7 @@ class Estimator:
             search = SearchConfig.model_validate(inputs["selection"])
             shape = ModelConfig.model_validate(inputs["architecture"])
             depths = [delivery.depth for delivery in method.deliveries(student, teacher)]
-            greedy = sum(self._decoding(shape.at_depth(depth), search, "dev") for depth in depths)
+            greedy = sum(self._decoding(shape, depth, search, "dev") for depth in depths)
             cost = replace(
                 cost, evaluated=cost.evaluated + greedy + len(depths) * self._scoring.corpus / self.probe.length
             )
@@ -222,7 +222,7 @@ class Estimator:
             SearchConfig.model_validate(inputs["search"]),
         )
         scoring = self._scoring.corpus / self.probe.length
-        rate = sum(self._decoding(shape.at_depth(depth), search, *sets) + scoring for depth in depths)
+        rate = sum(self._decoding(shape, depth, search, *sets) + scoring for depth in depths)
         return Estimate(tokens * rate, "probe")
 
     def _text(self, task: Task) -> Estimate:
@@ -232,22 +232,25 @@ class Estimator:
         (teacher,) = [need for need in task.needs if need.kind == "teacher"]
         shape = ModelConfig.model_validate(teacher.inputs["architecture"])
         text = TrainingText.model_validate(task.inputs["text"])
-        rate = self._decoding(shape, SearchConfig.model_validate(task.inputs["search"]), "train")
+        search = SearchConfig.model_validate(task.inputs["search"])
+        rate = self._decoding(shape, shape.depth, search, "train")
         choosing = train["pairs"] * text.n_best * self._scoring.sentence if text.choose == "closest" else 0.0
         return Estimate(train["target_tokens"] * rate + choosing, "probe")
 
-    def _decoding(self, shape: ModelConfig, search: SearchConfig, *sets: str) -> float:
-        """Seconds of decoding a target token, by a probe with batches as full as the largest of the sets fills them."""
+    def _decoding(self, shape: ModelConfig, depth: Depth, search: SearchConfig, *sets: str) -> float:
+        """Seconds of decoding a target token of these sets, by a probe with as many sentences as the largest has.
+
+        Depths that differ in the encoder alone, which runs once where the decoder makes many steps, are timed as one.
+        """
         sentences = max(self.sizes[name]["pairs"] for name in sets)
-        rows = min(sentences, search.batch_sentences)
+        cut = shape.at_depth(Depth(shape.encoder_layers, depth.decoder))
 
         def timed() -> float:
-            self.announce(f"timing {shape.depth} at beam {search.beam}")
-            return self.probe.decoding(shape, search, rows)
+            self.announce(f"timing the search with {cut.depth} layers at beam {search.beam}")
+            return self.probe.decoding(cut, search, sentences)
 
-        return self._once(
-            ["decoding", shape_of(shape.model_dump(mode="json")), search.model_dump(mode="json"), rows], timed
-        )
+        model = shape_of(cut.model_dump(mode="json"))
+        return self._once(["decoding", model, search.model_dump(mode="json"), sentences], timed)
 
     @cached_property
     def _scoring(self) -> ScoringCost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bench.config import ModelConfig, SearchConfig, TokenizerConfig, TrainConfig
@@ -34,8 +36,8 @@ SEED = 1
 SPREAD = 0.35
 """Standard deviation of the logarithm of sentence lengths, as drawn; 0.31 to 0.43 in three corpora."""
 PAIRS = 2000
-FIRST_TOKENS = 256
-"""The micro-batch of the warm-up, which tells how large a one there is time for."""
+FIRST_TOKENS = 64
+"""The micro-batch of the first steps, which tell how large a one there is time for."""
 SAVED_BYTES = 32 * 2**20
 """Most that is written to see how fast checkpoints are."""
 
@@ -104,34 +106,57 @@ class Probe:
         with self._undisturbed():
             models = _Models.of(self, method, student, teacher, config)
             stages = [(stage.share, index) for index, stage in enumerate(method.stages())]
-            token = sum(share * self._pass(models, index, share * self.seconds) for share, index in stages)
+            batches = self._batches(min(FIRST_TOKENS, config.batch_tokens))
+            first = self._rate(models.passes(batches, 0), 0.0)
+            if (affordable := int(self.seconds / first / len(stages))) > FIRST_TOKENS:
+                batches = self._batches(min(affordable, config.batch_tokens))
+            token = sum(
+                share * self._rate(models.passes(batches, index), share * self.seconds) for share, index in stages
+            )
             # The update itself takes the same time for any number of tokens.
             update = self._rate(models.update, self.seconds / 8)
             token += update / (config.batch_tokens * config.accumulation)
-            evaluated = self._rate(models.evaluation(self._batches(FIRST_TOKENS)[0]), self.seconds / 8)
+            evaluated = self._rate(models.evaluation(batches[0]), self.seconds / 8)
             return TrainingCost(token, evaluated, self._save(models.network))
 
     def decoding(self, shape: ModelConfig, search: SearchConfig, sentences: int) -> float:
-        """Seconds of decoding a target token where there are so many sentences; outputs are as long as the sources.
+        """Seconds of decoding a target token of a text with so many sentences.
 
-        Random models hardly end a sentence: single steps are timed, and as many assumed as a sentence has tokens.
+        Random models hardly end a sentence, so single steps are timed. A greedy search is taken to make as many as the
+        source has tokens. A beam goes on for nearly every sentence up to the limit, however good the model is, because
+        its last hypotheses might still improve.
         """
-        steps = max(2, round(self.length))
+        lengths = np.sort(self._lengths(min(sentences, PAIRS)))[::-1]
+        groups = [lengths[i : i + search.batch_sentences] for i in range(0, len(lengths), search.batch_sentences)]
         with self._undisturbed():
             model = Transformer(shape, self.vocabulary).to(self.device)
-            ids = self._ids(min(search.batch_sentences, sentences) * steps).reshape(-1, steps)
-            ids[:, -1] = EOS
-            sources = ids.tolist()
+            rows = len(groups[0])
+            start, step = self._steps(model, search, rows)
+            _, single = self._steps(model, search, 1)
+        row = max(0.0, step - single) / max(1, rows - 1)
+        rest = max(0.0, single - row)
+        # A step takes the rest and so much for each row; the longest sentence tells how many steps a batch has.
+        seconds = sum(
+            _steps_of(search, group[0]) * rest + sum(_steps_of(search, n) for n in group) * row for group in groups
+        )
+        return float(seconds / lengths.sum() + start / (rows * self.length))
 
-            def run(limit: int) -> Callable[[], float]:
-                # An output ends after max_extra tokens, whatever the length of the source.
-                short = search.model_copy(update={"max_ratio": 1e-9, "max_extra": limit})
-                return lambda: len(translate_ids(model, sources, short, device=self.device)) / len(sources)
+    def _steps(self, model: Transformer, search: SearchConfig, rows: int) -> tuple[float, float]:
+        """Seconds of encoding a batch, and of a step of the search with none of its sentences ended."""
+        length = max(2, round(self.length))
+        ids = self._ids(rows * length).reshape(rows, length)
+        ids[:, -1] = EOS
+        sources = ids.tolist()
 
-            first = self._rate(run(1), self.seconds / 8)
-            several = max(2, min(steps, int(self.seconds / 4 / first)))
-            step = max(0.0, self._rate(run(several), self.seconds / 4) - first) / (several - 1)
-        return (first + (steps - 1) * step) / (steps * len(sources))
+        def run(limit: int) -> Callable[[], float]:
+            # An output ends after max_extra tokens, whatever the length of the source.
+            short = search.model_copy(update={"max_ratio": 1e-9, "max_extra": limit})
+            return lambda: len(translate_ids(model, sources, short, device=self.device)) / rows
+
+        first = self._rate(run(1), self.seconds / 16)
+        several = max(2, min(_steps_of(search, length), int(self.seconds / 8 / first)))
+        step = max(0.0, self._rate(run(several), self.seconds / 8) - first) / (several - 1)
+        return max(0.0, first - step), step
 
     def scoring(self) -> ScoringCost:
         """Score invented words, two pieces to a word."""
@@ -143,21 +168,15 @@ class Probe:
         sentence = self._rate(lambda: len([sentence_bleu(*pair) for pair in pairs]), self.seconds / 8)
         return ScoringCost(corpus, sentence)
 
-    def _pass(self, models: _Models, stage: int, seconds: float) -> float:
-        """Seconds of a forward and backward pass, for each target token."""
-        first = self._rate(models.passes(self._batches(min(FIRST_TOKENS, models.config.batch_tokens)), stage), 0.0)
-        affordable = int(seconds / first)
-        if affordable <= FIRST_TOKENS:
-            return first
-        batches = self._batches(min(affordable, models.config.batch_tokens))
-        return self._rate(models.passes(batches, stage), seconds)
-
     def _batches(self, batch_tokens: int) -> list[Batch]:
-        draw = np.random.default_rng(SEED)
-        mean = np.log(self.length) - SPREAD**2 / 2
-        lengths = np.rint(draw.lognormal(mean, SPREAD, PAIRS)).clip(2).astype(np.int32)
+        lengths = self._lengths(PAIRS)
         rows = token_batches(np.stack([lengths, lengths], axis=1), batch_tokens, seed=SEED, epoch=1)
         return [self._batch([int(lengths[i]) for i in chosen]) for chosen in rows[:16]]
+
+    def _lengths(self, count: int) -> NDArray[np.int32]:
+        mean = np.log(self.length) - SPREAD**2 / 2
+        drawn = np.random.default_rng(SEED).lognormal(mean, SPREAD, count)
+        return np.rint(drawn).clip(2).astype(np.int32)
 
     def _batch(self, lengths: list[int]) -> Batch:
         sides = ([[*self._ids(length - 1).tolist(), EOS] for length in lengths] for _ in range(2))
@@ -183,18 +202,27 @@ class Probe:
             return 3 * sum(tensor.nbytes for tensor in tensors.values()) * self._rate(write, self.seconds / 16)
 
     def _rate(self, work: Callable[[], float], seconds: float) -> float:
-        """Seconds for each unit of ``work``, which returns how many it did.
+        """Seconds for each unit of ``work``, which returns how many it did: the median over calls.
 
-        The first call warms up; it counts where it takes that long by itself.
+        The first call warms up; it counts only where there is no time for another one.
         """
+        first, took = self._timed(work)
+        if took > self.seconds / 2:
+            return first
+        rates: list[float] = []
+        left = seconds
+        while not rates or left > 0:
+            rate, took = self._timed(work)
+            rates.append(rate)
+            left -= took
+        return statistics.median(rates)
+
+    def _timed(self, work: Callable[[], float]) -> tuple[float, float]:
+        """Seconds for each unit of one call, and of the whole call."""
         began = self._clock()
-        done = work()
-        spent = self._clock() - began
-        if spent < seconds:
-            done, began = 0.0, self._clock()
-            while (spent := self._clock() - began) < seconds:
-                done += work()
-        return spent / done
+        units = work()
+        took = self._clock() - began
+        return took / units, took
 
     def _clock(self) -> float:
         if self.device.type == "cuda":
@@ -292,6 +320,11 @@ class _Models:
             return batch.tokens
 
         return run
+
+
+def _steps_of(search: SearchConfig, length: int) -> int:
+    """Steps that a sentence of so many tokens is searched for."""
+    return length if search.beam == 1 else search.max_length(length)
 
 
 def _autocast(config: TrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

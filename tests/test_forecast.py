@@ -374,17 +374,21 @@ def test_where_a_step_takes_long_a_small_one_must_do(clock):
     method = two_stages(clock, 1.0)
     cost = probe_of(8.0).training(method, SHAPE, SHAPE, TRAINING)
     assert cost.token == pytest.approx(1.5, rel=0.02)
-    assert len(method.seen) == 2  # one step of each stage
+    assert len(method.seen) == 3  # the first, and one step of each stage
     assert max(method.seen) <= probe.FIRST_TOKENS
 
 
-def test_decoding_is_timed_by_steps_and_assumes_outputs_as_long_as_sources(clock, monkeypatch):
+@pytest.mark.parametrize(("beam", "steps"), [(1, 10), (2, 20)])
+def test_decoding_is_timed_by_steps_as_many_as_a_search_makes(clock, monkeypatch, beam, steps):
     def translate_ids(model, sources, config, **_):
-        clock.now += 0.5 + 0.1 * config.max_length(len(sources[0]))
+        # A batch: half a second for each sentence to encode, and a step of 0.1 s and 0.01 s for each sentence.
+        clock.now += 0.5 * len(sources) + (0.1 + 0.01 * len(sources)) * config.max_length(len(sources[0]))
         return [[]] * len(sources)
 
     monkeypatch.setattr(probe, "translate_ids", translate_ids)
-    search = SearchConfig(beam=2, batch_sentences=8)
-    seconds = probe_of(2.0).decoding(SHAPE, search, sentences=100)
-    assert seconds == pytest.approx((0.5 + 0.1 * 10) / (10 * 8), rel=0.02)
-    assert probe_of(2.0).decoding(SHAPE, search, sentences=4) == pytest.approx(2 * seconds, rel=0.02)
+    monkeypatch.setattr(probe, "SPREAD", 0.0)  # all sentences have ten tokens
+    search = SearchConfig(beam=beam, batch_sentences=8, max_ratio=1.5, max_extra=5)
+    for sentences, rows in ((80, 8), (4, 4)):
+        batch = rows * 0.5 + steps * (0.1 + 0.01 * rows)
+        seconds = probe_of(100.0).decoding(SHAPE, search, sentences)
+        assert seconds == pytest.approx(batch / (10 * rows), rel=0.02)
