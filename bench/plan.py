@@ -46,6 +46,11 @@ class Task:
         return self.kind == "sweep"
 
     @property
+    def prompt(self) -> bool:
+        """Whether it goes first: a sampler learns from a trial's dev BLEU."""
+        return self.kind == "dev"
+
+    @property
     def trusted(self) -> bool:
         """Whether no method's code runs in it."""
         return self.kind != "student"

@@ -44,6 +44,15 @@ def test_the_longest_chain_of_work_comes_first(tmp_path):
     assert log.order == ["first", "large", "last", "small"]
 
 
+def test_a_prompt_task_goes_before_longer_work(tmp_path):
+    folder = str(tmp_path)
+    first = Node("first", work=9, folder=folder)
+    tasks = [first, Node("told", (first,), prompt=True, folder=folder), Node("long", work=5, folder=folder)]
+    log = Log()
+    execute(tasks, act, Slots(1, 1), log)
+    assert log.order == ["first", "told", "long"]
+
+
 def test_as_many_tasks_run_at_a_time_as_there_are_slots(tmp_path):
     tasks = [Node(key, deed="meet", folder=str(tmp_path)) for key in "ab"]
     assert execute(tasks, act, Slots(2, 1), Log()) == {}
@@ -289,3 +298,16 @@ def test_what_cannot_be_divided_is_not_tried_again_in_parts(tmp_path):
     failures = execute([Node("a", deed="memory", divisible=False, folder=str(tmp_path))], act, Slots(1, 1), log)
     assert (failures["a"].state, failures["a"].reason) == ("out of memory", "out of memory")
     assert log.order == ["a"]
+
+
+def test_a_task_that_gets_further_each_time_may_be_killed_as_often_as_it_takes(tmp_path):
+    task, log = Node("a", deed="kill at each step", folder=str(tmp_path)), Log()
+    assert execute([task], act, Slots(1, 1), log) == {}
+    assert len(attempts_at(task)) == 5
+
+
+def test_what_no_plug_in_runs_in_has_no_limit_of_silence(tmp_path):
+    slots = Slots(1, 1, silence=0.2)
+    quiet = [Node("a", deed="quiet", trusted=True, folder=str(tmp_path)), Node("b", deed="quiet", folder=str(tmp_path))]
+    failures = execute(quiet, act, slots, Log())
+    assert {key: failure.state for key, failure in failures.items()} == {"b": "timed out"}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import micro
@@ -11,10 +13,25 @@ import pytest
 from test_run import plug_in
 from workers import wait_for
 
+from bench.errors import UsageError
 from bench.plan import TRIAL_SEED
 from bench.results import read_records
 from bench.run import missing, prepare
 from bench.store import Store
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the fork server of a driver has started."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(path.parent.name)] = int(fields[1])
+    servers = {child for child, parent in parents.items() if parent == pid}
+    return [child for child, parent in parents.items() if parent in servers]
+
 
 SOME_FAIL = 'if self.settings.weight > 0.5: raise ValueError("too heavy")'
 SETTINGS = """
@@ -163,10 +180,41 @@ def test_a_value_that_the_user_gave_is_held_fixed(corpus, tmp_path):
     assert {task.inputs["student_architecture"]["dropout"] for task, _ in sweep.trials} == {0.0}
 
 
+def failed_trials(runs: Path) -> list[str]:
+    """The lines of word-level journals that tell of a failed trial."""
+    texts = [path.read_text() for path in (runs / "sweeps").glob("*word_level*.journal")]
+    return [line for text in texts for line in text.splitlines() if '"state":3' in line]
+
+
 def failed_weights(folder: Path) -> list[float]:
     """The weights of the plug-in's trials that a journal says have failed."""
     lines = [line for path in folder.glob("runs/sweeps/*mine*.journal") for line in path.read_text().split("\n")[:-1]]
     return [each["params"]["mine.weight"] for each in map(json.loads, lines) if each.get("state") == 3]
+
+
+def test_a_value_given_as_it_is_makes_other_rows_all_the_same(tuned, tmp_path):
+    """Trials that search less are no match for those that search more, whatever the value is held at."""
+    ids = [{row.id for row in prepare(tuned[0]).plan.rows}]
+    for name, value in (("student.dropout", 0.1), ("word_level.alpha", 0.5)):
+        held = micro.request(
+            tmp_path, "word_level", "tie_kd", corpus=Path(tuned[0].dataset), trials=3, seeds=2, settings={name: value}
+        )  # fmt: skip
+        plan = prepare(held).plan
+        ids.append({row.id for row in plan.rows})
+        assert ("dropout" in plan.preset.recipe()["tuning"]["space"]["student"]) == (name != "student.dropout")
+    assert not ids[0] & ids[1]
+    assert {row.partition(".")[0] for row in ids[0] - ids[2]} == {"word_level"}
+
+
+def test_test_text_that_is_decoded_again_shows_in_the_record(corpus, tmp_path):
+    request = micro.request(tmp_path, corpus=corpus)
+    micro.run_here(request)
+    shutil.rmtree(request.runs / "artifacts" / "scores")
+    for record in request.runs.glob("records/*/baseline*.json"):
+        record.unlink()
+    micro.run_here(request)
+    (record,) = [record for record in records(request.runs) if record.role == "baseline"]
+    assert len(record.test_access["test"]) == 2
 
 
 class TestFailures:
@@ -196,6 +244,27 @@ class TestFailures:
         assert again.failures == outcome.failures
         assert again.trained == 9  # two trials with their dev scores, the sweep, two final runs with their scores
 
+    def test_out_of_memory_is_tried_again_with_half_the_micro_batch(self, corpus, tmp_path):
+        deed = 'if len(step.batch.source) > 5: raise MemoryError("too many pairs")'
+        searching(tmp_path / "more", "mine", deed)
+        request = micro.request(tmp_path, "mine", corpus=corpus, methods_dir=tmp_path / "more", trials=2,
+                                settings={"training.batch_tokens": 30})  # fmt: skip
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        (record,) = [each for each in records(request.runs) if each.method.name == "mine"]
+        assert {trial.state for trial in record.sweep.trials} == {"ok"}
+        assert record.training.splits == 2
+
+    def test_a_teacher_that_fails_is_no_failure_of_the_trials(self, corpus, tmp_path, monkeypatch):
+        request = micro.request(
+            tmp_path, "word_level", corpus=corpus, trials=2, settings={"teacher_training.learning_rate": 1e30}
+        )  # fmt: skip
+        outcome, _ = micro.run_here(request)
+        reasons = {name.partition(".")[0]: reason for name, reason in outcome.failures.items()}
+        assert set(reasons) == {"teacher", "word_level"}
+        assert all("teacher, seed 1: " in reason or "not finite" in reason for reason in reasons.values())
+        assert not list((request.runs / "sweeps").glob("*word_level*.journal")) or not failed_trials(request.runs)
+
     def test_failed_trials_of_an_interrupted_sweep_stand(self, corpus, tmp_path):
         """The plug-in notes its starts; the run is killed once the journal holds a failed trial."""
         starts = tmp_path / "starts"
@@ -218,20 +287,76 @@ class TestFailures:
         assert [started.count(weight) for weight in known] == [1] * len(known)
 
 
+def made(folder: Path, kind: str) -> int:
+    """Finished artifacts of a kind in a run folder."""
+    return len(list((folder / "runs" / "artifacts" / kind).glob("[0-9a-f]*/manifest.json")))
+
+
+def driver_alone(process) -> None:
+    process.kill()
+
+
+def whole_group(process) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
 class TestInterruption:
-    @pytest.mark.parametrize("seconds", [3.0, 4.5, 6.0])
-    def test_a_killed_sweep_ends_as_it_would_have(self, tuned, corpus, tmp_path, seconds):
+    @pytest.mark.parametrize(
+        ("kind", "count", "kill"),
+        [
+            ("student", 1, driver_alone),
+            ("dev", 4, whole_group),
+            ("sweep", 1, driver_alone),
+            ("student", 11, whole_group),
+        ],
+    )
+    def test_a_killed_sweep_ends_as_it_would_have(self, tuned, corpus, tmp_path, kind, count, kill):
         request = micro.request(tmp_path, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
         process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
-        try:
-            process.wait(timeout=seconds)
-        except Exception:
-            os.killpg(process.pid, signal.SIGKILL)
+        wait_for(lambda: made(tmp_path, kind) >= count, f"{count} of {kind}")
+        assert process.poll() is None
+        kill(process)
         process.wait()
+        assert made(tmp_path, "scores") < 8
         outcome, _ = micro.run_here(request)
         assert outcome.failures == {}
         assert micro.results(request.runs) == micro.results(tuned[0].runs)
         assert studies(request.runs) == studies(tuned[0].runs)
+
+    def test_a_killed_worker_changes_nothing(self, tuned, corpus, tmp_path):
+        request = micro.request(tmp_path, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
+        process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
+        wait_for(lambda: made(tmp_path, "student") >= 2, "two trials")
+        for child in children(process.pid):
+            os.kill(child, signal.SIGKILL)
+        assert process.wait(timeout=120) == 0
+        assert micro.results(request.runs) == micro.results(tuned[0].runs)
+        assert studies(request.runs) == studies(tuned[0].runs)
+
+    def test_an_interrupted_sweep_says_what_is_left(self, corpus, tmp_path):
+        request = micro.request(tmp_path, corpus=corpus, trials=6)
+        process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
+        wait_for(lambda: made(tmp_path, "dev") >= 1, "a trial")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert re.search(r"stopped: \d+ of 19 tasks are left\.", out)
+        assert "The same command goes on" in err
+
+    def test_an_open_sweep_goes_on_with_the_points_that_were_asked(self, corpus, tmp_path):
+        request = micro.request(tmp_path, corpus=corpus, trials=6, track="open")
+        process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
+        wait_for(lambda: made(tmp_path, "dev") >= 3, "three trials")
+        whole_group(process)
+        process.wait()
+        (journal,) = (tmp_path / "runs" / "sweeps").glob("*.journal")
+        lines = [json.loads(line) for line in journal.read_text().split("\n")[:-1]]
+        asked = [line["params"] for line in lines if "params" in line]
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        (record,) = [record for record in records(request.runs) if record.sweep]
+        assert [trial.values for trial in record.sweep.trials][: len(asked)] == asked
+        assert len(record.sweep.trials) == 6
 
 
 class TestOpenTrack:
@@ -249,6 +374,20 @@ class TestOpenTrack:
             trained = store.get("student", record.artifacts["student"])
             assert trained.details["point"] == record.sweep.best.values
             assert record.sweep.trials[0].values["training.learning_rate"] == 3e-3
+
+    def test_trials_that_fall_behind_are_stopped_and_the_others_go_on(self, corpus, tmp_path):
+        request = micro.request(tmp_path, corpus=corpus, trials=9, track="open", pruner="halving", workers=1)
+        outcome, _ = micro.run_here(request)
+        assert outcome.failures == {}
+        (record,) = [record for record in records(request.runs) if record.sweep]
+        stopped = [trial for trial in record.sweep.trials if trial.state == "pruned"]
+        assert stopped
+        assert all(re.fullmatch(r"behind the other trials at evaluation \d", trial.reason) for trial in stopped)
+        assert record.sweep.best.state == "ok"
+
+    def test_it_needs_several_trials(self, corpus, tmp_path):
+        with pytest.raises(UsageError, match="several trials to learn from"):
+            prepare(micro.request(tmp_path, corpus=corpus, track="open"))
 
     def test_a_longer_sweep_goes_on_with_the_study(self, corpus, tmp_path):
         request = micro.request(tmp_path, corpus=corpus, trials=2, track="open")
@@ -302,5 +441,10 @@ class TestBudgets:
         assert {r.method.name for r in records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
 
     def test_tokens_can_be_given_as_a_budget(self, corpus, tmp_path):
-        plan = prepare(micro.request(tmp_path, corpus=corpus, budget=("tokens", 900))).plan
+        with pytest.raises(UsageError, match=r"training\.target_tokens is given twice"):
+            prepare(micro.request(tmp_path, corpus=corpus, budget=("tokens", 900)))
+        free = replace(micro.request(tmp_path, corpus=corpus), settings={}, budget=("tokens", 900.0))
+        with pytest.raises(UsageError, match=r"whole number, not 900\.5"):
+            prepare(replace(free, budget=("tokens", 900.5)))
+        plan = prepare(free).plan
         assert (plan.preset.budget.kind, plan.preset.training.target_tokens) == ("tokens", 900)

@@ -40,6 +40,7 @@ class Node:
     tolerant: bool = False
     divisible: bool = True
     trusted: bool = False
+    prompt: bool = False
 
     @property
     def label(self) -> str:
@@ -176,6 +177,14 @@ def _kill_once(task: Node, report: Any) -> None:
         _kill(task, report)
 
 
+def _kill_at_each_step(task: Node, report: Callable[..., None]) -> None:
+    """Five steps; the process is killed after each of them, and the next one starts from there."""
+    step = len(attempts_at(task))
+    report(step, 5, "a step")
+    if step < 5:
+        _kill(task, report)
+
+
 def _need_splits(task: Node, report: Any) -> None:
     if attempts_at(task)[-1].splits == 1:
         raise MemoryError
@@ -257,9 +266,11 @@ DEEDS: dict[str, Callable[[Node, Any], None]] = {
     "other file": _raise(FileNotFoundError(errno.ENOENT, "No such file or directory", "/some/file")),
     "kill": _kill,
     "kill once": _kill_once,
+    "kill at each step": _kill_at_each_step,
     "need splits": _need_splits,
     "diverge": _raise(DivergenceError("loss is not finite at update 3: kd")),
     "busy": _busy,
+    "quiet": lambda task, report: time.sleep(1.5),
     "say and crash": _say_and_crash,
     "leave a thread": _leave_a_thread,
     "leave a process": _leave_a_process,

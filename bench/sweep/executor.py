@@ -32,6 +32,10 @@ class Node(Protocol):
     @property
     def work(self) -> float: ...
     @property
+    def prompt(self) -> bool:
+        """Whether it goes before all longer work, because something is learnt from it."""
+
+    @property
     def trusted(self) -> bool:
         """Whether no plug-in's code runs in it, so that it needs no limits of memory and silence."""
 
@@ -85,7 +89,7 @@ def execute(
     pool: Pool | None = None,
     known: Mapping[str, Failure] | None = None,
 ) -> dict[str, Failure]:
-    """Carry out all tasks, each after what it needs; the one with the most work behind it first.
+    """Carry out all tasks, each after what it needs; the prompt ones first, then the one with the most work behind it.
 
     An attempt at a divisible task that ran out of memory is repeated once with each micro-batch cut in half. One whose
     process was killed is repeated until ``DEATHS`` in a row have died at the same place. Nothing else is tried again.
@@ -168,7 +172,7 @@ class _Run:
                 for task in self.waiting.values()
                 if all(need.key in settled or need.key not in first for need in task.needs)
             ]
-            for task in sorted(ready, key=lambda task: -first[task.key])[: self.pool.free]:
+            for task in sorted(ready, key=lambda task: (not task.prompt, -first[task.key]))[: self.pool.free]:
                 self._start(task)
             for handle, message in self.pool.poll(POLL_SECONDS):
                 if handle in self.running:

@@ -110,7 +110,8 @@ class LocalPool:
         return found
 
     def stop(self, handle: Handle) -> None:
-        self._remove(handle, 0)
+        if handle in self._workers:  # Ctrl-C may fall between an attempt's end and the caller's hearing of it
+            self._remove(handle, 0)
 
     def close(self) -> None:
         for handle in list(self._workers):
@@ -130,12 +131,13 @@ class LocalPool:
         return _death(worker.process.exitcode, worker.tail.decode("utf-8", "replace"))
 
     def _remove(self, handle: Handle, grace: float) -> None:
-        worker = self._workers.pop(handle)
+        worker = self._workers[handle]
         worker.process.join(grace)  # a task may leave threads behind that would never end
         worker.process.kill()
         worker.process.join()
         worker.messages.close()
         worker.errors.close()
+        del self._workers[handle]
 
 
 def _death(code: int, said: str) -> Ended:
@@ -216,11 +218,12 @@ def _limit_memory(memory: int | None) -> Callable[[], None]:
 def _failed(error: Exception) -> Ended:
     first = (str(error).strip().splitlines() or [""])[0]
     name, log = type(error).__name__, _publishable("".join(traceback.format_exception(error)))
-    state: Any = error.state if isinstance(error, TaskError) else "exception"
+    if isinstance(error, TaskError):  # the message says all there is to say
+        state: Any = error.state
+        return Ended(state, _publishable(first or name), log)
+    state = "exception"
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or NO_MEMORY.search(str(error)):
         state = name = "out of memory"
-    elif isinstance(error, TaskError):  # the message says all there is to say
-        return Ended(state, _publishable(first or name), log)
     return Ended(state, _publishable(f"{name}: {first}" if first else name)[:REASON_CHARACTERS], log)
 
 
