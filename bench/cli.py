@@ -338,7 +338,7 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True)
 def publish(results: tuple[Path, ...], out: Path) -> None:
     """Build the static leaderboard from records."""
-    from bench.results import read_records
+    from bench.records import read_records
     from leaderboard.site import build
 
     reading = read_records(results or (Path("leaderboard/results"),))

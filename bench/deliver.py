@@ -15,7 +15,8 @@ from bench.errors import UsageError
 from bench.nmt.export import export_ctranslate2, load_model, save_model
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
-from bench.results import Record, Stored, find_row, read_records
+from bench.records import Stored, find_row, read_records
+from bench.results import Record
 from bench.store import Store, write_json
 
 LINES_AT_A_TIME = 256

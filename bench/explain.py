@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.records import Stored, check_hypotheses, find_row, read_records
 from bench.registry import Methods, load_methods
-from bench.results import Record, Stored, Sweep, check_hypotheses, find_row, read_records
+from bench.results import Record, Sweep
 from bench.reuse import Finding, inspect
 from bench.store import Store
 from leaderboard.ranking import shared

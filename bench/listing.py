@@ -63,7 +63,7 @@ def presets() -> list[Entry]:
 
 def runs(folder: Path) -> list[Entry]:
     """The recorded rows of a run folder, one entry for each row and seed."""
-    from bench.results import read_records
+    from bench.records import read_records
 
     place = folder / "records"
     if not place.is_dir():

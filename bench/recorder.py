@@ -17,6 +17,7 @@ from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
 from bench.plan import Row, Task
 from bench.progress import Display
+from bench.records import Stored, check_hypotheses, parse_record, write_record
 from bench.registry import source_hash
 from bench.request import Prepared, Request
 from bench.results import (
@@ -29,12 +30,8 @@ from bench.results import (
     Phase,
     Record,
     Score,
-    Stored,
     Sweep,
     Training,
-    check_hypotheses,
-    parse_record,
-    write_record,
 )
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure

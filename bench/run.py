@@ -17,8 +17,8 @@ from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
 from bench.recorder import Recorder, failed_record, is_recorded, track
+from bench.records import read_records
 from bench.request import Prepared, Request, resolve
-from bench.results import read_records
 from bench.sweep.executor import Failure, execute
 from bench.sweep.local import LocalPool
 from bench.sweep.pool import Attempt, Pool, Report, Work

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.results import Record, Stored, parse_record
+from bench.records import Stored, parse_record
+from bench.results import Record
 from bench.store import content_hash, write_text
 
 PROJECT = "nmt-distillation-bench"

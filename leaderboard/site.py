@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.errors import DataError, UsageError
-from bench.results import Stored
+from bench.records import Stored
 from bench.ruleset import RULES
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.ranking import Difference, Row, Spread, aggregate

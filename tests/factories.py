@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Depth, ModelConfig, preset
+from bench.records import write_record
 from bench.results import (
     DeliveryRecord,
     Environment,
@@ -22,7 +23,6 @@ from bench.results import (
     Training,
     Trial,
     row_id,
-    write_record,
 )
 
 STUDENT = Depth(2, 2)

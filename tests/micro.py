@@ -119,7 +119,7 @@ def done(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[
 
 def results(runs: Path) -> dict[str, tuple[Any, ...]]:
     """For each record: BLEU and hypotheses of every set, or the reason of its failure."""
-    from bench.results import read_records
+    from bench.records import read_records
 
     found: dict[str, tuple[Any, ...]] = {}
     for stored in read_records([runs / "records"]).records:

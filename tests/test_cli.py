@@ -18,7 +18,7 @@ import torch
 from bench import cli
 from bench import run as run_module
 from bench.data.datasets import DATASETS
-from bench.results import find_row, read_records
+from bench.records import find_row, read_records
 from bench.run import Outcome
 
 

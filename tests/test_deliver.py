@@ -16,13 +16,13 @@ from bench.deliver import load_delivered
 from bench.errors import UsageError
 from bench.nmt.export import load_model
 from bench.nmt.search import translate_ids
-from bench.results import read_records
+from bench.records import read_records
 
 ROWS = ("teacher", "baseline", "word_level.1-1", "aio_kd.2-1")
 
 
 def stored(finished, row: str):
-    from bench.results import find_row
+    from bench.records import find_row
 
     return find_row(read_records([finished.request.runs / "records"]).records, row)[0]
 

@@ -82,6 +82,6 @@ def test_doctor_names_each_gpu_and_the_versions_that_are_there(tmp_path, monkeyp
     monkeypatch.setattr(environment, "installed", lambda package: "4.5.0")
     found = named(listing.doctor(tmp_path))
     assert found["cuda:1"].description == "Example GPU 1"
-    assert found["default slots"].description.startswith("1 tasks at a time")
+    assert found["default slots"].description.startswith("2 tasks at a time")
     assert found["torch"].description == torch.__version__
     assert found["ctranslate2"].description == "4.5.0"

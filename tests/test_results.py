@@ -5,23 +5,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from factories import make_failed, make_hypotheses, make_record, store
+from factories import make_failed, make_hypotheses, make_record, make_sweep, store, tuned
 from pydantic import ValidationError
 
-import bench.results as results
+import bench.records as records_module
 from bench.config import Depth, preset
 from bench.errors import DataError, UsageError
-from bench.results import (
-    Hypotheses,
-    Phase,
-    Record,
-    check_hypotheses,
-    find_row,
-    parse_record,
-    read_records,
-    row_id,
-    write_record,
-)
+from bench.records import check_hypotheses, find_row, parse_record, read_records, write_record
+from bench.results import Hypotheses, Phase, Record, row_id
 
 
 def changed(record: Record, **fields) -> dict:
@@ -200,13 +191,13 @@ def test_an_earlier_schema_goes_through_its_upgrade(monkeypatch):
         rest = {key: value for key, value in data.items() if key != "corpus"}
         return rest | {"dataset": data["corpus"], "schema_version": 1}
 
-    monkeypatch.setitem(results.UPGRADES, 0, upgrade_from_zero)
+    monkeypatch.setitem(records_module.UPGRADES, 0, upgrade_from_zero)
     assert parse_record(json.dumps(old)) == record
 
 
 def test_published_records_of_the_first_schema_are_read():
     """They were written when it was in force, and are never rewritten."""
-    folder = Path(results.__file__).parent.parent / "leaderboard" / "results"
+    folder = Path(records_module.__file__).parent.parent / "leaderboard" / "results"
     first = [path for path in folder.rglob("*.json") if json.loads(path.read_bytes())["schema_version"] == 1]
     assert len(first) == 48
     for path in first:
@@ -301,3 +292,22 @@ def test_other_names_list_the_candidates(stored, query, listed):
     with pytest.raises(UsageError) as caught:
         find_row(stored, query)
     assert listed in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"recipe": "abc"}, {"recipe": None}, {"training": [1]}, {"recipe": {"training": [1]}}]
+)
+def test_a_damaged_record_of_the_first_schema_is_one_clear_sentence(damage):
+    old = json.loads(make_record().model_dump_json()) | {"schema_version": 1} | damage
+    with pytest.raises(DataError, match="no record of schema version 1"):
+        parse_record(json.dumps(old))
+
+
+def test_an_official_sweep_draws_from_the_one_list():
+    record = tuned("word_level", [12.0], make_sweep((10.0, 11.0)))[0]
+    for changed_sweep in ({"sampler": "tpe"}, {"pruner": "median"}):
+        sweep = record.sweep.model_copy(update=changed_sweep)
+        with pytest.raises(ValidationError, match="official track draws from qmc"):
+            Record.model_validate(changed(record, sweep=sweep.model_dump()))
+    with pytest.raises(ValidationError, match="track is not the recipe's"):
+        Record.model_validate(changed(record, track="open"))

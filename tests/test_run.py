@@ -17,7 +17,7 @@ from bench import request as request_module
 from bench import store as store_module
 from bench.errors import UsageError
 from bench.recorder import command
-from bench.results import check_hypotheses, parse_record, read_records
+from bench.records import check_hypotheses, parse_record, read_records
 from bench.run import missing, prepare
 from bench.train.update import Updater
 

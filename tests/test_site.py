@@ -12,7 +12,8 @@ from factories import make_failed, make_record, make_sweep, plain, seeds, store,
 
 from bench.config import Depth
 from bench.errors import UsageError
-from bench.results import MethodRecord, PaperRecord, Record, read_records
+from bench.records import read_records
+from bench.results import MethodRecord, PaperRecord, Record
 from bench.ruleset import RULES
 from leaderboard.site import SHOWN_SENTENCES, build, web_address
 

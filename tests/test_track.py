@@ -16,7 +16,7 @@ import pytest
 from factories import make_record, store
 from micro import ROOT, arguments, done, request, results
 
-from bench.results import parse_record
+from bench.records import parse_record
 from bench.track import NOTHING_BY_ITSELF, PROJECT, QUIET, CometTracker, experiment_key
 
 HISTORY = [

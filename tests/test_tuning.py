@@ -15,7 +15,7 @@ from workers import wait_for
 
 from bench.errors import UsageError
 from bench.plan import TRIAL_SEED
-from bench.results import read_records
+from bench.records import read_records
 from bench.run import missing, prepare
 from bench.store import Store
 
