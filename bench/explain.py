@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.records import Stored, check_hypotheses, find_row, read_records
 from bench.registry import Methods, load_methods
@@ -16,7 +16,7 @@ from bench.store import Store
 from leaderboard.ranking import shared
 from leaderboard.recipes import flatten
 from leaderboard.site import amount, duration
-from leaderboard.sweeps import best_curve, extent, shared_values, value_names
+from leaderboard.sweeps import best_curve, extent, shared_values, shown_trials, value_names
 
 WIDTH = 100
 """Columns of the text; a longer word stays whole, and so does the command, to be copied."""
@@ -39,7 +39,7 @@ def explain(runs: Path, query: str, methods_dir: Path | None = None) -> str:
     sample = next((each.record for each in row if each.record.status == "ok"), row[0].record)
     lines = [*_identity(sample), "", *_settings(sample, methods), "", *_scores([each.record for each in row])]
     if sample.sweep:
-        lines += ["", *_sweep(sample.sweep)]
+        lines += ["", *_sweep(sample.sweep, sample.track)]
     for stored in row:
         lines += ["", *_costs(stored.record), "", *_artifacts(stored, store, methods)]
     return "\n".join(line.rstrip() for line in lines)
@@ -93,7 +93,7 @@ def _accesses(record: Record, test_set: str) -> str:
     return "decoded " + ", ".join(f"{time:%Y-%m-%d %H:%M:%S}" for time in record.test_access[test_set])
 
 
-def _sweep(sweep: Sweep) -> list[str]:
+def _sweep(sweep: Sweep, track: Literal["official", "open"]) -> list[str]:
     pruner = f", pruner {sweep.pruner}" if sweep.pruner else ""
     rows = []
     for trial in sweep.trials:
@@ -103,8 +103,10 @@ def _sweep(sweep: Sweep) -> list[str]:
         notes += [f"{name} = {trial.values[name]}" for name in value_names(sweep) if name in trial.values]
         bleu = f"{trial.bleu:.2f}" if trial.bleu is not None else "–"
         rows.append((trial.number, bleu, duration(trial.seconds), ", ".join(notes)))
-    best = ", ".join(f"{k}={value:.2f}" for k, value in enumerate(best_curve(sweep), start=1))
-    facts = [("expected best", f"dev BLEU by number of trials: {best}")]
+    curve = best_curve(sweep, track)
+    best = ", ".join(f"{k}={curve[k - 1]:.2f}" for k in shown_trials([len(curve)]))
+    label = "best so far" if track == "open" else "expected best"
+    facts = [(label, f"dev BLEU that fewer trials would have given: {best}")]
     if sweep.importances:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in sweep.importances.items())
         facts.append(("importances", shares))

@@ -15,10 +15,16 @@ class Ruleset:
     """The text that chooses the settings and the checkpoint."""
     metric: str = "BLEU"
     """The score that orders a table."""
+    overrun: float = 0.1
+    """The share of its budget that a training may take beyond it, for it ends with a whole update and an evaluation."""
 
     def required_seeds(self, asked: int) -> int:
         """How many seeds a row needs when its run asked for ``asked``."""
         return max(self.seeds, asked)
+
+    def overspent(self, limit: float, spent: float, batch: int = 0) -> bool:
+        """Whether a training took too much beyond its limit; ``batch``, in the same unit, it may always exceed."""
+        return spent - limit > max(limit * self.overrun, batch)
 
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
@@ -38,18 +44,22 @@ class Ruleset:
             "settings. Values that the command fixed are the same in all trials. A trial that fails is not replaced.",
             "On the official track the other trials come from one list drawn beforehand, scrambled points of a Sobol "
             "sequence, so that values shared by all methods, such as the learning rate, are alike in the same trial of "
-            "each.",
+            "each. A row whose trials had other shared values than the plain student's is not placed.",
             "On the open track a sampler that learns from earlier trials proposes them, and trials that fall behind "
             "may be stopped. Its rows have tables of their own and are not ranked with those of the official track.",
             "A trial is trained with a seed that no final run has. The final runs are trained anew with the winner's "
             "settings, one for each seed.",
+            "All trials of all methods learn from the teacher of the first seed, which the first final run has too.",
             "Where a table was not tuned, each row has the settings on its page, and none were searched for.",
             f"The checkpoint is chosen on {self.selection} text. Test text is decoded with the final model of each run "
-            "only, once unless that was interrupted; every time is logged in the record and shown on the row's page.",
+            "only, each test set once unless that was interrupted. Every time is logged in the record and shown on the "
+            "row's page, which says so where a record has no log.",
             f"A table is ordered by the mean {self.metric} over seeds on its first test set, computed by sacreBLEU on "
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
             "all were run alike. Other rows are shown apart with the reason.",
+            f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
+            "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
             "Differences are shown with their spread; no significance test has been applied.",
             "Training time is the wall time of training the row's own model. A run that delivers several students is "
             "divided over them.",

@@ -1,4 +1,4 @@
-"""From records to tables: means and spread over seeds, the difference to the plain student, and what may be placed."""
+"""From records to tables: means and spread over seeds, the difference to the plain student, and their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from itertools import groupby
 
 from bench.results import BudgetRecord, Parameters, Phase, Record, Sweep
 from bench.ruleset import RULES, Ruleset
-from leaderboard.recipes import canonical, comparable, distinguishing, own_recipe, seeds_asked, trials_asked
+from leaderboard.placement import reasons
+from leaderboard.recipes import comparable, distinguishing, own_recipe, trials_asked
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
     return tuple(_table(rows, own_recipe(first, samples), rules) for rows, first in zip(groups, samples, strict=True))
 
 
-def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset) -> Table:
+def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset) -> Table:
     plain = max(
         ([record for record in seeds if record.status == "ok"] for seeds in rows if seeds[0].role == "baseline"),
         key=len,
@@ -197,7 +198,8 @@ def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset)
             for sample in (Row(each, None).sample for each in rows)
             if (sample.method.name, sample.delivery) == (first.method.name, first.delivery)
         ]
-        finished.append(Row(seeds, compared, _reasons(seeds, rules), distinguishing(first.method.settings, like)))
+        own = distinguishing(first.method.settings, like)
+        finished.append(Row(seeds, compared, reasons(seeds, plain, rules), own))
 
     def order(row: Row) -> tuple[float, str]:
         return (-row.bleu.mean if row.bleu else float("inf"), row.sample.row)
@@ -206,7 +208,7 @@ def _table(rows: list[tuple[Record, ...]], own: tuple[str, ...], rules: Ruleset)
     return Table(
         placed=tuple(row for row in finished if not row.unplaced),
         unplaced=tuple(row for row in finished if row.unplaced),
-        own=own,
+        own=recipe,
     )
 
 
@@ -220,29 +222,6 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
         above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
         return Difference(statistics.fmean(each), deviation, len(each), above, below)
     return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
-
-
-def _reasons(seeds: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:
-    reasons = [f"seed {record.seed} failed: {record.reason}" for record in seeds if record.status == "failed"]
-    ok = [record for record in seeds if record.status == "ok"]
-    required = max(rules.required_seeds(asked) for asked in map(seeds_asked, seeds))
-    if len(ok) < required:
-        reasons.append(f"{len(ok)} of {required} seeds finished")
-    ways = {canonical([comparable(record), record.engine, record.method.source_sha256]) for record in seeds}
-    if len(ways) > 1 or len(set(map(_chosen, ok))) > 1:
-        reasons.append(
-            "its seeds were not run alike: recipe, settings, sweep, the method's source or the engine's version differ"
-        )
-    tried = {len(record.sweep.trials) if record.sweep else 1 for record in ok if record.role != "teacher"}
-    if odd := sorted(tried - {trials_asked(seeds[0])}):
-        reasons.append(f"number of trials: {odd[0]} in place of the recipe's {trials_asked(seeds[0])}")
-    return tuple(reasons)
-
-
-def _chosen(record: Record) -> str:
-    """The settings it was run with and where they come from. A failed row need not have come to its sweep's end."""
-    sweep = record.sweep.model_dump(mode="json") if record.sweep else None
-    return canonical([record.method.settings, sweep])
 
 
 def _bleu(records: Sequence[Record]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.results import Record
@@ -39,6 +39,20 @@ def trials_asked(record: Record) -> int:
     """The trials that were to choose each row's settings; 1 where nothing was searched for."""
     asked = _section(record, "tuning").get("trials")
     return asked if isinstance(asked, int) else 1
+
+
+def largest_batch(record: Record) -> int:
+    """The most target tokens that the stages of the record's training can take beyond a budget: a batch each."""
+    training = _section(record, "teacher_training" if record.role == "teacher" else "training")
+    tokens, accumulation = training.get("batch_tokens", 0), training.get("accumulation", 1)
+    if record.training is None or not (isinstance(tokens, int) and isinstance(accumulation, int)):
+        return 0
+    return tokens * accumulation * max(1, len(record.training.stages))
+
+
+def shared_part(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the values of a trial, by dotted name, is not the method's own."""
+    return {name: value for name, value in values.items() if not name.startswith(f"{method}.")}
 
 
 def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:

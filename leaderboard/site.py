@@ -9,6 +9,8 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,15 +20,20 @@ from markupsafe import Markup
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored
+from bench.results import Record
 from bench.ruleset import RULES
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.ranking import Difference, Row, Spread, aggregate
 from leaderboard.recipes import flatten
-from leaderboard.sweeps import curves, extent, shared_values, value_names
+from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
 PARTS = ("index.html", "rows", "hypotheses", "records")
 """All that a site consists of; a folder with anything else in it is never replaced."""
+FILE_NAME = 255
+"""Bytes that a file's name can have."""
+ROWS = 1_000_000
+"""More rows than any run has: a phase that claims to be shared by more is no figure to show."""
 SHOWN_SENTENCES = 500
 """How many sentences a page of hypotheses shows; the files hold all."""
 
@@ -57,18 +64,32 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) ->
     Raises:
         UsageError: ``out`` holds something else than a site.
     """
-    stored = {(each.record.dataset, each.record.row, each.record.seed): each for each in records}
+    told, stored = list(notes), dict[tuple[str, str, int], Stored]()
+    for each in records:
+        if reason := _unfit(each.record):
+            told.append(f"{each.record.dataset}/{each.record.row}: a record was left out, for {reason}.")
+        else:
+            stored[each.record.dataset, each.record.row, each.record.seed] = each
     out = out.resolve()
     _refuse_foreign(out)
     work = out.with_name(f".{out.name}.{os.getpid()}.new")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, list(notes))
+        _write_site(work, stored, told)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out / "index.html"
+
+
+def _unfit(record: Record) -> str | None:
+    """Which number of a record, valid as it is, no page can be made of."""
+    if len(record.file) > FILE_NAME:
+        return "its seed is too long a number"
+    if any(phase.shared_by > ROWS for phase in record.phases):
+        return f"it claims that more than {ROWS:,} rows share a phase"
+    return None
 
 
 def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str]) -> None:
@@ -164,12 +185,14 @@ def _environment() -> Environment:
         "dot_plot": dot_plot,
         "tuning_plot": tuning_plot,
         "curves": curves,
+        "shown_trials": shown_trials,
         "value_names": value_names,
         "shared_values": shared_values,
         "flatten": flatten,
         "shown_sentences": SHOWN_SENTENCES,
     }
     pages.filters |= {
+        "accesses": accesses,
         "spread": spread,
         "signed": signed,
         "duration": duration,
@@ -185,6 +208,12 @@ def _environment() -> Environment:
 def _printable(value: Any) -> Any:
     """Make unprintable characters visible; the autoescape that follows deals with markup."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
+
+
+def accesses(record: Record) -> dict[str, tuple[datetime, ...]]:
+    """When each test set was decoded; a set with a score and no time was not logged."""
+    names = dict.fromkeys((*record.scores, *record.test_access))
+    return {name: record.test_access.get(name, ()) for name in names if name != RULES.selection}
 
 
 def spread(value: Spread) -> str:
@@ -216,9 +245,11 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """A count to read: ``812``, ``213 k`` or ``61.4 M``."""
+    """A count to read: ``812``, ``213 k`` or ``61.4 M``; past all that is counted, ``1.0e+400``."""
     if count < 1_000:
         return str(count)
+    if count >= 1e15:
+        return f"{Decimal(count):.1e}"
     return f"{count / 1e3:.0f} k" if count < 999_500 else f"{count / 1e6:,.1f} M"
 
 

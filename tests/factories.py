@@ -53,7 +53,13 @@ def make_record(
     recipe: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Record:
-    """A finished record; ``fields`` replace any of its fields, ``recipe`` values of the quick preset."""
+    """A finished record; ``fields`` replace any of its fields, ``recipe`` values of the quick preset.
+
+    The recipe is of the record's track.
+    """
+    how = preset("quick").recipe() | dict(recipe or {})
+    if fields.get("track") == "open":
+        how["tuning"] = how["tuning"] | {"track": "open"}
     row = row_id(method, depth, "quick", digest)
     lines = hypotheses if hypotheses is not None else make_hypotheses(seed)
     shape = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=depth.encoder, decoder_layers=depth.decoder)
@@ -76,7 +82,7 @@ def make_record(
         "status": "ok",
         "model": shape,
         "parameters": Parameters(total=213_504, non_embedding=187_904),
-        "recipe": preset("quick").recipe() | dict(recipe or {}),
+        "recipe": how,
         "scores": {
             name: Score(
                 bleu=bleu, chrf=chrf, sentences=len(each), hypotheses=Hypotheses.of(row, seed, name, each), **SIGNATURES
@@ -84,11 +90,11 @@ def make_record(
             for name, each in lines.items()
         },
         "primary": "test",
-        "budget": {"kind": "tokens", "limit": 180_000, "spent": 250_000},
+        "budget": {"kind": "tokens", "limit": 180_000, "spent": 180_400},
         "data_sha256": "d" * 64,
         "engine": {"student": 1},
         "training": Training(
-            target_tokens=250_000,
+            target_tokens=180_400,
             updates=310,
             epochs=2.4,
             padding_share=0.04,
@@ -106,7 +112,7 @@ def make_record(
                 shared_by=6,
             ),
             Phase(
-                name="training", kind="training", seconds=training_seconds, target_tokens=250_000, shared_by=shared_by
+                name="training", kind="training", seconds=training_seconds, target_tokens=180_400, shared_by=shared_by
             ),
             Phase(name="decoding", kind="evaluation", seconds=5.0),
         ),
@@ -140,13 +146,23 @@ def make_failed(method: str = "word_level", seed: int = 1, reason: str = "out of
 
 
 def make_sweep(
-    bleus: Sequence[float | None] = (18.0, 21.0, 20.0), method: str = "word_level", seconds: float = 60.0, **fields: Any
+    bleus: Sequence[float | None] = (18.0, 21.0, 20.0),
+    method: str = "word_level",
+    seconds: float = 60.0,
+    *,
+    rates: Sequence[float] = (),
+    **fields: Any,
 ) -> Sweep:
-    """A sweep whose trials took ``seconds`` each and had these dev BLEU scores; None is a trial that failed."""
+    """A sweep whose trials took ``seconds`` each and had these dev BLEU scores; None is a trial that failed.
+
+    Args:
+        rates: the learning rates of its trials, in place of those that all made-up sweeps have alike.
+    """
+    rates = rates or [0.003 + number / 1000 for number in range(len(bleus))]
     trials = [
         Trial(
             number=number,
-            values={"training.learning_rate": 0.003 + number / 1000, f"{method}.alpha": 0.5 + number / 100},
+            values={"training.learning_rate": rates[number], f"{method}.alpha": 0.5 + number / 100},
             seconds=seconds,
             **(
                 {"state": "out of memory", "reason": "no memory left"}

@@ -29,11 +29,21 @@ def test_a_sweep_is_told_trial_by_trial(tuned_text):
         "Sweep: 3 trials, sampler qmc, seed 1, 1 h 30 min in all",
         "0 18.00 30 min 00 s published, training.learning_rate = 0.003, word_level.alpha = 0.5",
         "1 21.00 30 min 00 s winner, training.learning_rate = 0.004, word_level.alpha = 0.51",
-        "expected best dev BLEU by number of trials: 1=13.00, 2=20.00, 3=21.00",
+        "expected best dev BLEU that fewer trials would have given: 1=18.00, 2=19.50, 3=21.00",
         "importances training.learning_rate 75 %, word_level.alpha 25 %",
     ):
         assert line in found, line
     assert "2 – 30 min 00 s out of memory: no memory left, training.learning_rate = 0.005" in " ".join(found)
+
+
+def test_trials_of_the_open_track_are_taken_in_their_order(tmp_path):
+    learning = {"sampler": "tpe", "pruner": "median"}
+    sweep = make_sweep([18.0, 17.0, 21.0, *[20.0] * 6], **learning)
+    store(tmp_path / "records", *tuned("word_level", [1.0], sweep, {"tuning": {"track": "open"}}, track="open"))
+    said = "1=18.00, 2=18.00, 3=21.00, 4=21.00, 5=21.00, 6=21.00, 8=21.00, 9=21.00"
+    assert f"best so far dev BLEU that fewer trials would have given: {said}" in " ".join(
+        lines(explain(tmp_path, "word_level"))
+    )
 
 
 def test_settings_say_where_they_come_from(tuned_text):
@@ -84,7 +94,7 @@ def test_no_string_of_a_record_steers_the_terminal(tmp_path):
     sweep = sweep.model_copy(
         update={"trials": tuple(trial.model_copy(update={"values": {text: text}}) for trial in sweep.trials)}
     )
-    record = make_record(sweep=sweep, command=text, artifacts={text: text})
+    record = make_record(sweep=sweep, track="open", command=text, artifacts={text: text})
     method = record.method.model_copy(update={"title": text, "settings": {text: text}})
     store(tmp_path / "records", record.model_copy(update={"method": method}))
     found = explain(tmp_path, "word_level")

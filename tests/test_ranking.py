@@ -142,6 +142,8 @@ def test_the_rules_text_states_what_is_enforced():
     assert any(
         "highest validation chrF" in sentence for sentence in Ruleset(selection="validation", metric="chrF").text()
     )
+    assert any("over 25 % more than its budget" in sentence for sentence in Ruleset(overrun=0.25).text())
+    assert RULES.overrun == 0.1
     assert RULES.seeds == 3
     assert RULES.required_seeds(1) == 3
     assert RULES.required_seeds(5) == 5
@@ -165,8 +167,9 @@ def test_plot_of_equal_scores_and_of_too_few():
 
 
 def test_tuning_plot_positions():
-    baseline = tuned("baseline", [9.0] * 3, make_sweep([10.0, 10.0, 10.0], "baseline", 1800.0), role="baseline")
-    (table,) = aggregate([*baseline, *tuned("m", [9.0] * 3, make_sweep([20.0, 20.0, 20.0], "m", 3600.0))])
+    sweeps = make_sweep([10.0] * 3, "baseline", 1800.0), make_sweep([20.0] * 3, "m", 3600.0)
+    baseline = tuned("baseline", [9.0] * 3, sweeps[0], role="baseline", phases=())
+    (table,) = aggregate([*baseline, *tuned("m", [9.0] * 3, sweeps[1], phases=())])
     by_trials, by_hours = (tuning_plot(curves(table), against) for against in ("trials", "hours"))
     method, plain_student = by_trials.lines
     assert (method.look, plain_student.look) == ("colour-0", "plain")
@@ -278,7 +281,6 @@ def test_seeds_of_different_engines_are_not_one_row():
 
 
 def test_the_open_track_is_in_tables_of_its_own_after_the_official_ones():
-    """Even if a recipe does not name its track."""
     records = [
         *plain(),
         *seeds("m", [1.0] * 3),
@@ -359,6 +361,80 @@ def test_a_row_with_another_number_of_trials_than_its_recipe_is_never_placed(mad
     sweep = make_sweep([20.0] * made, "m")
     (table,) = aggregate(tuned("m", [1.0] * 3, sweep, {"tuning": recipe["tuning"]}))
     assert [reason for row in table.rows for reason in row.unplaced] == ([f"number of trials: {said}"] if said else [])
+
+
+OFF_THE_LIST = "its trials had other shared values than the plain student's"
+
+
+@pytest.mark.parametrize(
+    ("rates", "track", "reasons"),
+    [
+        ((0.003, 0.004, 0.005), "official", ()),
+        ((0.003, 0.004, 0.0051), "official", (OFF_THE_LIST,)),
+        ((0.003, 0.005, 0.004), "official", (OFF_THE_LIST,)),
+        ((0.003, 0.004, 0.0051), "open", ()),
+    ],
+)
+def test_an_official_row_whose_trials_are_not_those_of_the_list_is_never_placed(rates, track, reasons):
+    """A method's own values are its own affair."""
+    how, recipe = ({}, {}) if track == "official" else ({"sampler": "tpe"}, {"tuning": {"trials": 3, "track": "open"}})
+    baseline = make_sweep([20.0] * 3, "baseline", rates=(0.003, 0.004, 0.005), **how)
+    sweep = make_sweep([20.0] * 3, "m", rates=rates, **how)
+    other = [trial.model_copy(update={"values": trial.values | {"m.alpha": 0.9}}) for trial in sweep.trials]
+    sweep = sweep.model_copy(update={"trials": tuple(other)})
+    (table,) = aggregate(
+        [
+            *tuned("baseline", [1.0] * 3, baseline, recipe, role="baseline", track=track),
+            *tuned("m", [2.0] * 3, sweep, recipe, track=track),
+        ]
+    )
+    assert {row.sample.method.name: row.unplaced for row in table.rows} == {"m": reasons, "baseline": ()}
+
+
+BATCH = {"training": {"batch_tokens": 512, "accumulation": 2}, "teacher_training": {"batch_tokens": 100}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "spent", "placed"),
+    [
+        ("tokens", 180_000, 198_000, True),
+        ("tokens", 180_000, 198_001, False),
+        ("tokens", 1_000, 2_024, True),
+        ("tokens", 1_000, 2_025, False),
+        ("wall-clock", 90.0, 98.9, True),
+        ("wall-clock", 90.0, 99.1, False),
+        ("device-hours", 0.5, 0.54, True),
+        ("device-hours", 0.5, 0.56, False),
+    ],
+)
+def test_a_row_that_overspent_its_budget_is_never_placed(kind, limit, spent, placed):
+    kept = {"kind": kind, "limit": limit, "spent": limit}
+    records = [make_record("m", seed, budget=kept, recipe=BATCH) for seed in (1, 2)]
+    records.append(make_record("m", 3, budget=kept | {"spent": spent}, recipe=BATCH))
+    (row,) = aggregate(records)[0].rows
+    assert row.unplaced == (() if placed else ("over 10 % more than its budget was spent for seed 3",))
+
+
+def test_each_stage_may_end_with_a_whole_batch_of_its_own_training():
+    budget = {"kind": "tokens", "limit": 1_000, "spent": 3_000}
+    stages = make_record().training.model_copy(update={"stages": ({"name": "first"}, {"name": "second"})})
+    fields = {"budget": budget, "recipe": BATCH}
+    records = [
+        *seeds("one", [3.0] * 3, **fields),
+        *seeds("two", [2.0] * 3, training=stages, **fields),
+        *seeds("teacher", [1.0] * 3, training=stages, role="teacher", depth=Depth(4, 4), **fields),
+    ]
+    (table,) = aggregate(records)
+    assert [row.sample.method.name for row in table.placed] == ["two"]
+
+
+@pytest.mark.parametrize("changed", ["splits", "processes"])
+def test_seeds_trained_in_other_parts_or_by_other_processes_are_never_placed(changed):
+    records = seeds("m", [1.0] * 3)
+    training = records[2].training.model_copy(update={changed: 2})
+    (table,) = aggregate([*records[:2], records[2].model_copy(update={"training": training})])
+    assert "not run alike" in table.unplaced[0].unplaced[0]
+    assert len(aggregate([record.model_copy(update={"training": training}) for record in records])[0].placed) == 1
 
 
 def test_an_untuned_row_in_a_tuned_table_is_never_placed_but_the_teacher_is():

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from factories import make_failed, make_record, make_sweep, plain, seeds, store, tuned
+from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, store, tuned
 
 from bench.config import Depth
 from bench.errors import UsageError
-from bench.records import read_records
-from bench.results import MethodRecord, PaperRecord, Record
+from bench.records import Stored, read_records
+from bench.results import MethodRecord, PaperRecord, Parameters, Phase, Record
 from bench.ruleset import RULES
 from leaderboard.site import SHOWN_SENTENCES, build, web_address
 
@@ -85,8 +85,8 @@ def test_a_row_page_holds_what_is_needed_to_check_and_repeat(pages):
     text = pages[f"rows/synthetic/{record.row}.html"].text
     for part in (
         record.row, record.command, record.method.source_sha256, record.environment.cpu, record.environment.git_commit,
-        "divergence", "training.batch_tokens", "teacher training", "0123abcd", "250,000", "187,904",
-        record.scores["test"].bleu_signature, record.scores["test"].chrf_signature, "one run for 3 rows",
+        "divergence", "training.batch_tokens", "teacher training", "0123abcd", "180,400", "187,904", "Parts of a batch",
+        record.scores["test"].bleu_signature, record.scores["test"].chrf_signature, "one run for 3 rows", "Processes",
     ):  # fmt: skip
         assert part in text, part
 
@@ -123,14 +123,17 @@ def test_the_page_shows_what_so_many_trials_bring(tuned_pages):
     text = section(tuned_pages["index.html"], "synthetic, preset quick", "open track, not ranked")
     for part in (
         "Tuned, 3 trials: each method and the plain student with the best of 3 trials by dev BLEU",
-        "Expected best dev BLEU against the number of trials",
-        "Device-hours (wall time of one slot)",
+        "Expected best dev BLEU against the number of trials.",
+        "first the teacher’s training and decoding in full",
+        "The first trial is always the published one",
         "A failed trial counts as 0 BLEU",
     ):
         assert part in " ".join(text.split()), part
     row = text[text.index("Best of 3") :].split()
-    # Of 18, 21 and 0 the mean is 13; the pairs have the maxima 21, 21 and 18.
-    assert row[row.index("Word") :][:9] == ["Word", "level", "0.5", "2", "of", "3", "13.00", "20.00", "21.00"]
+    # Two trials are 18 and 21, or 18 and 0. The teacher's 2 minutes are in full, whoever shares them.
+    cells = ["Word", "level", "0.0333", "0.5", "2", "of", "3", "18.00", "19.50", "21.00"]
+    assert row[row.index("Word") :][: len(cells)] == cells
+    assert "Incomplete: none" not in text
 
 
 def test_the_open_track_and_other_budgets_cannot_be_taken_for_the_official_ranking(tuned_pages):
@@ -138,6 +141,10 @@ def test_the_open_track_and_other_budgets_cannot_be_taken_for_the_official_ranki
     assert text.count("synthetic, preset quick: open track, not ranked with the official one") == 1
     assert text.index("open track, not ranked") > text.index("Tuned, 3 trials")
     assert text.count("Each student’s budget: 1 min 30 s of training.") == 1
+    shown = " ".join(text[text.index("open track, not ranked") :].split())
+    assert "Best dev BLEU so far against the number of trials. The trials are in the order" in shown
+    assert "each trial depends on those before it" in shown
+    assert "3 of 3 18.00 22.00 22.00" in shown
     for name in ("synthetic, quick, 3 trials", "synthetic, quick, open track, 3 trials"):
         assert name in section(tuned_pages["index.html"], "synthetic, quick", "Rules")
     page = tuned_pages["rows/synthetic/word_level.2-2.quick.11111111.html"]
@@ -151,7 +158,7 @@ def test_a_tuned_rows_page_tells_how_its_settings_were_chosen(tuned_pages):
     for part in (
         "best of 3 trials", "0 published 18.00", "1 winner 21.00", "out of memory no memory left", "qmc",
         "0.001 to 0.01, by logarithm", "75 %", "optuna 4.6.0", "1 h 30 min", "1.5 device-hours", "trials tuning",
-        "180,000 target tokens", "2026-01-02 03:04:05 UTC and 2026-01-03 03:04:05 UTC",
+        "180,000 target tokens", "Seed 3: test 2026-01-02 03:04:05 UTC and 2026-01-03 03:04:05 UTC.",
         "in place of the recipe’s: training.learning_rate0.004",
     ):  # fmt: skip
         assert part in text, part
@@ -167,7 +174,35 @@ def test_a_row_page_names_its_budget_and_the_state_of_a_failure(tuned_pages):
     timed = tuned_pages["rows/synthetic/baseline.2-2.quick.22222222.html"].text
     assert timed.count("1 min 32 s of training") == 3
     assert "not searched for" in timed
-    assert "at times that were not logged" in timed
+    assert timed.count("test at times that were not logged.") == 3
+
+
+def test_a_row_page_tells_when_each_test_set_was_decoded(tmp_path):
+    sets = ("test_2016", "test_2017", "dev")
+    times = {"test_2016": ("2026-01-02T03:04:05Z",), "unscored": ("2026-01-04T03:04:05Z",)}
+    record = make_record(hypotheses=make_hypotheses(sets=sets), primary="test_2016", test_access=times)
+    store(tmp_path / "records", record, hypotheses=make_hypotheses(sets=sets))
+    build(read_records([tmp_path / "records"]).records, tmp_path / "site")
+    page = Page(tmp_path / "site" / "rows" / "synthetic" / f"{record.row}.html")
+    said = (
+        "test_2016 2026-01-02 03:04:05 UTC; test_2017 at times that were not logged; unscored 2026-01-04 03:04:05 UTC."
+    )
+    assert f"Seed 1: {said}" in page.text
+
+
+def test_curves_of_other_lengths_and_of_other_settings_are_told_apart(tmp_path):
+    """The longer one is not the best, and both are of rows that are not placed."""
+    records = [
+        *tuned("m", [1.0], make_sweep([30.0] * 7, "m"), {"tuning": {"trials": 12}}),
+        *tuned("m", [1.0], make_sweep([20.0, *[21.0] * 11], "m"), {"tuning": {"trials": 12}}, digest="11111111"),
+    ]
+    text = " ".join(site(tmp_path, records)["index.html"].text.split())
+    header = text[text.index("Finished trials") :][:200]
+    assert [int(part.split()[0]) for part in header.split("Best of ")[1:]] == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]
+    assert "M alpha = 0.5 0.0333 0.0167 7 of 7 30.00 30.00 30.00 30.00 30.00 30.00 30.00 – – –" in text
+    assert "M alpha = 0.51 0.0333 0.0167 12 of 12 20.00 21.00 21.00" in text
+    assert text.count("M alpha = 0.51 21.00") == 2
+    assert text.count("Incomplete: none of these rows is placed.") == 3
 
 
 def test_hypotheses_are_numbered_and_by_seed(pages):
@@ -259,6 +294,7 @@ def hostile_records(text: str) -> list[Record]:
         if record.status == "ok":
             fixed["sweep"] = sweep
         fixed |= {"command": text, "artifacts": {text: text}, "recipe": {text: text, "nested": {text: [text]}}}
+        fixed["track"], fixed["recipe"]["tuning"] = "open", {"track": "open"}
         fixed["environment"] = {
             key: text if isinstance(value, str) else value for key, value in fixed["environment"].items()
         }
@@ -298,11 +334,56 @@ def test_hostile_strings_stay_text(tmp_path, kind):
     harmless, hostile = hostile_site(tmp_path / "a", "harmless"), hostile_site(tmp_path / "b", HOSTILE[kind])
     assert hostile.keys() == harmless.keys()
     assert len(hostile) == 1 + 3 + 2 * 2
-    assert "Expected best dev BLEU" in hostile["index.html"].text
+    assert "Best dev BLEU so far" in hostile["index.html"].text
     for name, page in hostile.items():
         assert page.shape == harmless[name].shape, name
         assert HOSTILE[kind].translate(dict.fromkeys(map(ord, UNPRINTABLE), "\ufffd")) in page.text
         assert not set(page.path.read_text(encoding="utf-8")) & set(UNPRINTABLE)
+
+
+def test_no_number_of_a_record_stops_the_site(tmp_path):
+    huge, longest = 10**400, 1e10
+    numbers = dict.fromkeys(("target_tokens", "updates", "best_update", "splits", "processes"), huge)
+    training = make_record().training.model_copy(update=numbers | {"epochs": 1e308, "best_dev_loss": -1e308})
+    phases = [
+        Phase(name="teacher", kind="teacher", seconds=longest, target_tokens=huge),
+        Phase(name="training", kind="training", seconds=longest, target_tokens=huge, shared_by=1_000_000),
+    ]
+    sweep = make_sweep([18.0, 21.0], seconds=longest / 2, importances={"a": 1e308})
+    trials = tuple(trial.model_copy(update={"target_tokens": huge}) for trial in sweep.trials)
+    environment = make_record().environment.model_copy(update={"cores": huge, "threads": huge})
+    fields = {
+        "training": training,
+        "phases": phases,
+        "parameters": Parameters(total=huge, non_embedding=huge),
+        "environment": environment,
+        "budget": {"kind": "tokens", "limit": 1e308, "spent": 1.7e308},
+    }
+    steps = {"training": {"batch_tokens": huge, "accumulation": huge}}
+    records = [
+        *plain(**fields, recipe=steps),
+        *tuned("word_level", [1.0], sweep.model_copy(update={"trials": trials}), **fields),
+        make_record("wall", **fields | {"budget": {"kind": "wall-clock", "limit": 1e308, "spent": 1.7e308}}),
+        make_record("hours", **fields | {"budget": {"kind": "device-hours", "limit": 0.0, "spent": 1.7e308}}),
+    ]
+    pages = site(tmp_path, records)
+    assert "1.0e+400" in pages["index.html"].text
+    for name in ("baseline", "word_level", "wall", "hours"):
+        text = pages[f"rows/synthetic/{name}.2-2.quick.0badcafe.html"].text
+        assert f"{huge:,}" in text
+        assert "2,777,777 h 47 min" in text
+
+
+def test_a_record_that_no_page_can_be_made_of_is_left_out_and_told(tmp_path):
+    shared = make_record("shared", phases=[Phase(name="x", kind="training", seconds=1.0, shared_by=10**400)])
+    records = [make_record(), make_failed("late").model_copy(update={"seed": 10**400}), shared]
+    folder = store(tmp_path / "records", records[0]) / "synthetic"
+    index = build([Stored(record, folder) for record in records], tmp_path / "site")
+    text = Page(index).text
+    assert "Word level" in text
+    assert "late.2-2.quick.0badcafe: a record was left out, for its seed is too long a number." in text
+    assert "shared.2-2.quick.0badcafe: a record was left out, for it claims that more than 1,000,000 rows share" in text
+    assert len(list((tmp_path / "site" / "records").rglob("*.json"))) == 1
 
 
 def test_a_note_with_half_a_character_breaks_nothing(tmp_path):
