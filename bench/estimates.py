@@ -14,15 +14,16 @@ from bench.data.corpus import Splits
 from bench.data.synthetic import generate
 from bench.environment import environment
 from bench.errors import UsageError
-from bench.method import Method, TrainingText
+from bench.method import Method, TeacherUse, TrainingText
 from bench.phases.base import device_seconds
 from bench.plan import Kind, Task
 from bench.probe import Probe, ScoringCost, TextCost, text_cost
 from bench.rates import PastRuns, Sizes, TrainingCost, TrainingWork, shape_of
+from bench.registry import built_in
 from bench.request import Prepared
 from bench.store import Artifact, content_hash
 
-Basis = Literal["there", "budget", "past run", "probe"]
+Basis = Literal["there", "known", "past run", "probe"]
 """What an estimate rests on, the firmest first."""
 
 START_SECONDS = 0.3
@@ -65,7 +66,7 @@ class Estimator:
             "text": self._text,
             "student": self._training,
             "dev": self._scores,
-            "sweep": lambda _: Estimate(SWEEP_SECONDS, "past run"),
+            "sweep": lambda _: Estimate(SWEEP_SECONDS, "known"),
             "scores": self._scores,
         }
         found = kinds[task.kind](task)
@@ -156,9 +157,9 @@ class Estimator:
         if "device_hours" in task.inputs:
             needed = [need for need in task.lineage if need.kind in ("teacher", "text")]
             left = 3600 * task.inputs["device_hours"] - sum(self._charged(need) for need in needed)
-            return Estimate(max(0.0, left) / self.prepared.place.processes, "budget")
+            return Estimate(max(0.0, left) / self.prepared.place.processes, "known")
         if config.seconds:
-            return Estimate(config.seconds, "budget")
+            return Estimate(config.seconds, "known")
         basis: Basis = "past run"
         if not (cost := self.past.training(task.inputs)):
             basis, cost = "probe", self._once(self.past.steps_of(task.inputs), lambda: self._timed(task, config))
@@ -188,14 +189,13 @@ class Estimator:
         method = self._method(task)
         self.announce(f"timing a few steps of {task.label}")
         try:
-            cost = self.probe.training(method, student, teacher, config)
+            cost = self._cost(method, student, teacher, config)
         except Exception as error:
             if method.name == "baseline":
                 raise UsageError(f"a model of the shape {student} cannot be timed here: {error}") from error
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             self.notes.append(f"{method.name} could not be timed ({said}); the plain student's time is taken")
-            method = self.prepared.methods.get("baseline")()
-            cost = self.probe.training(method, student, teacher, config)
+            cost = self.probe.training(self.prepared.methods.get("baseline")(), student, teacher, config)
         if inputs["selection"]:
             search = SearchConfig.model_validate(inputs["selection"])
             shape = ModelConfig.model_validate(inputs["architecture"])
@@ -205,6 +205,17 @@ class Estimator:
                 cost, evaluated=cost.evaluated + greedy + len(depths) * self._scoring.corpus / self.probe.length
             )
         return replace(cost, token=cost.token / self.prepared.place.processes)
+
+    def _cost(self, method: Method, student: ModelConfig, teacher: ModelConfig, config: TrainConfig) -> TrainingCost:
+        """By a probe. A plug-in, which may do anything, is not run here: it gets the time of a method of its kind."""
+        if built_in(type(method)):
+            return self.probe.training(method, student, teacher, config)
+        stand_in = {TeacherUse.NONE: "baseline", TeacherUse.FROZEN: "word_level", TeacherUse.JOINT: "aio_kd"}[
+            method.teacher
+        ]
+        note = f"plug-ins are not run to be timed; {method.name} takes as long as {stand_in}"
+        self.notes.extend([note] if note not in self.notes else [])
+        return self.probe.training(self.prepared.methods.get(stand_in)(), student, teacher, config)
 
     def _scores(self, task: Task) -> Estimate:
         inputs = task.inputs

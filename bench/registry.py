@@ -101,6 +101,11 @@ def source_hash(method: type[Method]) -> str:
     return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()
 
 
+def built_in(method: type[Method]) -> bool:
+    """Whether a method comes with this project."""
+    return Path(inspect.getfile(method)).resolve().parent == BUILT_IN
+
+
 def _sources(methods_dir: Path | None) -> Iterator[tuple[str, str, Callable[[], type[Method]]]]:
     """Name, place and loader of everything that may be a method."""
     folders = [BUILT_IN]

@@ -268,7 +268,7 @@ def test_trials_are_timed_as_the_final_runs_are(tmp_path):
     assert max(students[:3]) - min(students[:3]) < 1e-9
 
 
-def test_a_method_that_fails_takes_the_plain_students_time(tmp_path):
+def test_a_method_that_fails_takes_the_plain_students_time(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "raising.py").write_text(RAISING, encoding="utf-8")
     wanted = micro.request(tmp_path, "raising", methods_dir=tmp_path / "methods")
@@ -276,13 +276,16 @@ def test_a_method_that_fails_takes_the_plain_students_time(tmp_path):
     (task,) = [task for task in todo if task.inputs.get("method") == "raising"]
     assert found.estimates[task.key].basis == "probe"
     assert 0 < found.estimates[task.key].seconds < math.inf
+    assert "plug-ins are not run to be timed; raising takes as long as baseline" in found.notes
+    monkeypatch.setattr("bench.estimates.built_in", lambda method: True)
+    _, _, found = forecast_of(wanted)
     assert any("raising could not be timed (ValueError: no such luck)" in note for note in found.notes)
 
 
 def test_a_budget_in_time_is_what_a_student_takes(tmp_path):
     _, todo, found = forecast_of(micro.request(tmp_path, budget=("wall-clock", 60.0)))
     (student,) = [found.estimates[task.key] for task in todo if task.kind == "student"]
-    assert (student.seconds, student.basis) == (60.0 + START_SECONDS, "budget")
+    assert (student.seconds, student.basis) == (60.0 + START_SECONDS, "known")
 
 
 def test_a_budget_in_device_hours_is_charged_with_the_teacher(tmp_path):
@@ -291,7 +294,7 @@ def test_a_budget_in_device_hours_is_charged_with_the_teacher(tmp_path):
     students = {task.inputs["method"]: found.estimates[task.key] for task in todo if task.kind == "student"}
     assert students["baseline"].seconds == pytest.approx(3600 + START_SECONDS)
     assert students["word_level"].seconds == pytest.approx(3600 - teacher + START_SECONDS)
-    assert {each.basis for each in students.values()} == {"budget"}
+    assert {each.basis for each in students.values()} == {"known"}
 
 
 def test_text_that_takes_long_to_read_is_not_read(tmp_path):

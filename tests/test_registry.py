@@ -126,7 +126,17 @@ def test_an_entry_point_with_another_meaning_is_refused(tmp_path: Path, monkeypa
 
 
 def test_the_reserved_names_are_all_and_the_sections_of_a_preset() -> None:
-    assert set(RESERVED) == {"all", "tokenizer", "teacher", "student", "teacher_training", "training", "search"}
+    assert set(RESERVED) == {
+        "all",
+        "tokenizer",
+        "teacher",
+        "student",
+        "teacher_training",
+        "training",
+        "search",
+        "tuning",
+        "budget",
+    }
 
 
 def test_an_unknown_name_gets_the_legal_ones_and_the_nearest() -> None:

@@ -484,9 +484,10 @@ TIMED = CONFIG.model_copy(update={"seconds": 20.0, "evaluations": 4})
 @pytest.mark.parametrize(
     ("seconds", "evaluation", "updates"),
     [
-        (20.0, 2.0, [5, 8, 11, 14]),  # after 5, 10, 15 and 20 seconds
-        (20.0, 6.0, [5, 9]),  # the evaluation from the 15th second to the 21st leaves no time for another
-        (20.0, 8.0, [5, 7]),  # from 5 to 13, from 15 to 23: what was due at 10 is not made up for
+        (20.0, 2.0, [5, 8, 11, 12]),  # after 5, 10 and 15 seconds, and from 18 to 20
+        (20.0, 6.0, [5, 8]),  # from 5 to 11 and from 14 to 20: what was due at 10 is not made up for
+        (20.0, 8.0, [5]),  # from 5 to 13, which leaves no time for another
+        (20.0, 30.0, [5]),  # an evaluation that nobody could foresee
         (1e-9, 2.0, [1]),
     ],
 )
@@ -505,15 +506,16 @@ def test_the_schedule_follows_the_seconds(corpora, tmp_path, monkeypatch):
     rates = []
     monkeypatch.setattr(trainer, "learning_rate", lambda *given: rates.append(given[2]) or learning_rate(*given))
     Clock(monkeypatch).runs(make(corpora, tmp_path, config=TIMED)).train()
-    assert rates == [0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.4, 0.45, 0.6, 0.65, 0.7, 0.85, 0.9, 0.95]
+    assert rates == [0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.4, 0.45, 0.6, 0.65, 0.7, 0.85]
 
 
 def test_each_stage_has_its_share_of_the_seconds(corpora, tmp_path, monkeypatch):
     report = Clock(monkeypatch).runs(make(corpora, tmp_path, method=TwoStages(), config=TIMED)).train()
     assert [(point["stage"], point["update"]) for point in report.history] == [
-        *((0, 4), (0, 6), (0, 8), (0, 9)),  # after 3.75, 7.5, 11.25 and 15 seconds
-        *((1, 2), (1, 3)),  # after 1.25 and, late, 3.75 of 5
+        *((0, 4), (0, 6), (0, 9)),  # after 4 and 8 seconds, and from 13 to 15
+        (1, 3),  # from 3 to 5
     ]
+    assert sum(report.seconds.values()) == 20.0
 
 
 def test_a_resume_keeps_the_seconds_that_were_spent(corpora, tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ class Progress:
     """Target tokens seen in this stage."""
     before: float = 0.0
     """Seconds that the earlier stages took."""
+    slowest: float = 0.0
+    """Seconds of the longest evaluation so far, where the budget is in seconds."""
     evaluations: int = 0
     """Evaluation points of this stage that have gone by."""
     best: float | None = None
@@ -52,6 +54,7 @@ class Progress:
         return Progress(
             stage=index,
             before=before,
+            slowest=self.slowest,
             history=self.history,
             stages=self.stages,
             total_updates=self.total_updates,

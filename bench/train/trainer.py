@@ -176,10 +176,11 @@ class Trainer:
                 if self.report and time.perf_counter() - self._reported >= REPORT_SECONDS:
                     self._tell(f"loss {float(self.updater.loss):.3f}")
                 done = self._done()
-                if done * config.evaluations >= goal * min(now.evaluations + 1, config.evaluations):
+                if self._due(done, goal):
                     self._evaluate()
-                    done = self._done()
+                    before, done = done, self._done()
                     if config.seconds:  # points that went by during the evaluation are not made up for
+                        now.slowest = max(now.slowest, done - before)
                         now.evaluations = max(now.evaluations, int(done * config.evaluations / goal))
                     self._save(optimiser)
                 elif time.perf_counter() - self._saved > CHECKPOINT_SECONDS:
@@ -216,9 +217,15 @@ class Trainer:
         now = self.progress
         return self.group.agreed(self.ledger.total() - now.before) if self.config.seconds else now.tokens
 
+    def _due(self, done: float, goal: float) -> bool:
+        """Whether to evaluate now. A budget in seconds keeps back what the closing evaluation may take."""
+        now, points = self.progress, self.config.evaluations
+        due = done * points >= goal * min(now.evaluations + 1, points)
+        return (due and done + 2 * now.slowest < goal) or done + now.slowest >= goal if self.config.seconds else due
+
     def _over(self, done: float, goal: float) -> bool:
         """Whether the stage has come to its end, which is always evaluated."""
-        return self.progress.stopped or (done >= goal and self.progress.evaluated)
+        return self.progress.stopped or (done + self.progress.slowest >= goal and self.progress.evaluated)
 
     def _evaluate(self) -> None:
         now = self.progress
