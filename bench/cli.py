@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ import click
 
 from bench import __version__
 from bench.errors import UsageError, no_space, unknown_name
+from bench.options import (
+    data_dir_option,
+    device_option,
+    json_option,
+    methods_dir_option,
+    request_of,
+    request_options,
+    runs_option,
+)
 
 FORMATS = ("safetensors", "ctranslate2")
-BUDGETS = ("tokens", "wall-clock", "device-hours")
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 """What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
@@ -68,78 +76,6 @@ def group() -> None:
     """Compare knowledge-distillation methods for neural machine translation, side by side and fairly."""
 
 
-runs_option = click.option(
-    "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
-    help="Folder of artifacts, records and the page.",
-)  # fmt: skip
-methods_dir_option = click.option(
-    "--methods-dir", type=click.Path(path_type=Path, file_okay=False, exists=True), help="A folder with more methods."
-)
-data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of downloaded corpora; default: $BENCH_DATA, else the user's cache.",
-)  # fmt: skip
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what to run, shared by ``run`` and ``plan``."""
-    # fmt: off
-    options = [
-        click.option("--methods", default="all", show_default=True, help="all, or names with commas between."),
-        click.option(
-            "--dataset", default="synthetic", show_default=True, help="A name, or the prefix of your own files."
-        ),
-        click.option("--langs", help="Source and target of your own files, as in de,en."),
-        click.option("--preset", default="quick", show_default=True, help="Sizes, recipe and budget."),
-        click.option("--seeds", type=click.IntRange(1), help="Final runs of each method; default: the preset's."),
-        click.option(
-            "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="A method's or preset's value."
-        ),
-        click.option(
-            "--trials", type=click.IntRange(1),
-            help="Trials that choose each method's settings by dev BLEU; 1: the published ones. Default: the preset's.",
-        ),
-        click.option(
-            "--track", type=click.Choice(["official", "open"]),
-            help="official (the default): one list of trials for all methods; open: a sampler that learns, unranked.",
-        ),
-        click.option("--sampler", type=click.Choice(["tpe", "gp"]), help="Of the open track; default: tpe."),
-        click.option(
-            "--pruner", type=click.Choice(["none", "median", "halving", "hyperband"]),
-            help="Stops trials of the open track that fall behind.",
-        ),
-        click.option(
-            "--budget", metavar="KIND[:AMOUNT]",
-            help="What students get alike: tokens (the default; tokens:N for another number), wall-clock:SECONDS, or "
-                 "device-hours:HOURS with the teacher's cost charged.",
-        ),
-        click.option("--storage", help="Address of an Optuna storage, in place of journals in RUNS/sweeps."),
-        click.option("--workers", type=click.IntRange(1), help="Tasks at a time; default: one for each core or GPU."),
-        click.option(
-            "--processes", type=click.IntRange(1), default=1, show_default=True,
-            help="Processes (on GPUs: devices) that train one model together.",
-        ),
-        click.option(
-            "--silence", type=click.FloatRange(min=0, min_open=True), default=1800.0, show_default=True,
-            metavar="SECONDS", help="A task without progress for so long has timed out.",
-        ),
-        click.option(
-            "--cluster", default="local", show_default=True,
-            help="local; ray: start a Ray cluster here; ray://HOST:PORT: join one.",
-        ),
-        device_option,
-        runs_option,
-        data_dir_option,
-        methods_dir_option,
-    ]
-    # fmt: on
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @group.command()
 @request_options
 @click.option(
@@ -153,7 +89,7 @@ def run(**options: Any) -> int:
 
     from bench.run import run as carry_out
 
-    outcome = carry_out(_request(**options), Console(soft_wrap=True))
+    outcome = carry_out(request_of(**options), Console(soft_wrap=True))
     if not outcome.trained and not outcome.failures:
         click.echo("nothing to do: every row is there already.")
     for name, reason in outcome.failures.items():
@@ -172,37 +108,29 @@ def plan(as_json: bool, **options: Any) -> None:
     from bench.forecast import described, forecast
     from bench.run import missing, prepare
 
-    prepared = prepare(_request(**options))
-    todo = missing(prepared)
-    expected = forecast(prepared, todo, announce=partial(click.echo, err=True))
+    prepared = prepare(request_of(**options))
+    todo, found = missing(prepared), prepared.plan
     keys = {task.key for task in todo}
-    tasks: list[dict[str, Any]] = [
-        {
-            "kind": task.kind,
-            "label": task.label,
-            "key": task.key,
-            "present": bool(prepared.store.find(task.kind, task.key)),
-            "seconds": expected.estimates[task.key].seconds if task.key in keys else None,
-        }
-        for task in prepared.plan.tasks
-    ]
-    left_out = prepared.plan.left_out
+    there = {task.key for task in found.tasks if prepared.store.find(task.kind, task.key)}
+    rows = sorted({row.id for row in found.rows})
+    if not as_json:
+        for name, reason in found.left_out.items():
+            click.echo(f"left out: {name}: {reason}", err=True)
+        for task in found.tasks:
+            state = "present" if task.key in there else "to do" if task.key in keys else "not needed"
+            click.echo(f"{state:10}  {task.kind:9}  {task.key[:12]}  {task.label}")
+        click.echo(f"{len(rows)} rows, {len(found.rows)} with seeds; {len(todo)} of {len(found.tasks)} tasks to do, "
+                   f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
+    expected = forecast(prepared, todo, announce=partial(click.echo, err=True))
     if as_json:
-        rows = sorted({row.id for row in prepared.plan.rows})
-        ahead = asdict(expected)
-        del ahead["estimates"]
-        click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": left_out, "forecast": ahead}, indent=1))
-        return
-    for name, reason in left_out.items():
-        click.echo(f"left out: {name}: {reason}", err=True)
-    for task in tasks:
-        state = "present" if task["present"] else "to do" if task["key"] in keys else "not needed"
-        click.echo(f"{state:10}  {task['kind']:9}  {task['key'][:12]}  {task['label']}")
-    slots = prepared.slots
-    count = len({row.id for row in prepared.plan.rows})
-    click.echo(f"{count} rows, {len(prepared.plan.rows)} with seeds; {len(todo)} of {len(tasks)} tasks to do, "
-               f"{slots.workers} at a time with {slots.threads} threads each.")  # fmt: skip
-    if todo:
+        tasks = [
+            {"kind": task.kind, "label": task.label, "key": task.key, "present": task.key in there,
+             "seconds": expected.estimates[task.key].seconds if task.key in keys else None}
+            for task in found.tasks
+        ]  # fmt: skip
+        ahead = {name: value for name, value in asdict(expected).items() if name != "estimates"}
+        click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": found.left_out, "forecast": ahead}, indent=1))
+    elif todo:
         click.echo("\n" + "\n".join(described(expected)))
 
 
@@ -366,50 +294,3 @@ def _input_lines() -> Iterator[str]:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip(" \t\r\n")
         except UnicodeDecodeError as error:
             raise UsageError(f"standard input, line {number}: not UTF-8 text.") from error
-
-
-def _request(methods: str, langs: str | None, settings: tuple[str, ...], budget: str | None, **rest: Any) -> Any:
-    from bench.request import Request
-
-    names = tuple(name.strip() for name in methods.split(",") if name.strip())
-    if not names:
-        raise UsageError("--methods names no method; give all, or names with commas between.")
-    return Request(
-        methods=names, languages=_languages(langs), settings=_settings(settings), budget=_budget(budget), **rest
-    )
-
-
-def _budget(given: str | None) -> tuple[str, float] | None:
-    if given in (None, "tokens"):
-        return None
-    kind, _, amount = given.partition(":")
-    try:
-        number = float(amount)
-    except ValueError:
-        number = 0.0
-    if kind not in BUDGETS or not 0 < number < float("inf"):
-        raise UsageError(f"--budget takes tokens[:N], wall-clock:SECONDS or device-hours:HOURS; got {given!r}.")
-    return kind, number
-
-
-def _languages(given: str | None) -> tuple[str, str] | None:
-    if given is None:
-        return None
-    source, _, target = given.partition(",")
-    if not source or not target or "," in target:
-        raise UsageError(f"--langs takes source and target with a comma between, as in de,en; got {given!r}.")
-    return source, target
-
-
-def _settings(given: tuple[str, ...]) -> dict[str, Any]:
-    """``NAME.KEY=VALUE`` as a mapping; a value that is JSON is read as JSON, any other is a string."""
-    settings: dict[str, Any] = {}
-    for item in given:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set takes NAME.KEY=VALUE, got {item!r}.")
-        try:
-            settings[key] = json.loads(text)
-        except ValueError:
-            settings[key] = text
-    return settings
