@@ -10,7 +10,7 @@ from typing import get_args
 from bench.estimates import Basis, Estimate, Estimator
 from bench.plan import Kind, Task
 from bench.request import Prepared
-from bench.sweep.executor import Node, urgency
+from bench.sweep.executor import Node, turn, urgency
 
 ORDER: tuple[Kind, ...] = ("tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores")
 
@@ -104,7 +104,7 @@ def simulate(tasks: Iterable[Node], seconds: Mapping[str, float], workers: int) 
     unfinished = set(waiting)
     while unfinished:
         ready = [task for task in waiting.values() if not any(need.key in unfinished for need in task.needs)]
-        for task in sorted(ready, key=lambda task: -first[task.key])[: workers - len(running)]:
+        for task in sorted(ready, key=lambda task: turn(task, first))[: workers - len(running)]:
             del waiting[task.key]
             heapq.heappush(running, (now + seconds[task.key], task.key))
         now, key = heapq.heappop(running)

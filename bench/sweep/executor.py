@@ -130,6 +130,11 @@ def urgency(tasks: Iterable[Node]) -> dict[str, float]:
     return {task.key: behind[task.key] for task in tasks}
 
 
+def turn(task: Node, behind: Mapping[str, float]) -> tuple[bool, float]:
+    """Where a task that is ready stands in line, given :func:`urgency`; the smallest goes first."""
+    return not task.prompt, -behind[task.key]
+
+
 @dataclass
 class _Course:
     """What has become of a task that was started."""
@@ -172,7 +177,7 @@ class _Run:
                 for task in self.waiting.values()
                 if all(need.key in settled or need.key not in first for need in task.needs)
             ]
-            for task in sorted(ready, key=lambda task: (not task.prompt, -first[task.key]))[: self.pool.free]:
+            for task in sorted(ready, key=lambda task: turn(task, first))[: self.pool.free]:
                 self._start(task)
             for handle, message in self.pool.poll(POLL_SECONDS):
                 if handle in self.running:
