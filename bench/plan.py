@@ -12,9 +12,9 @@ from bench.config import Depth, ModelConfig, Preset, TrainConfig
 from bench.errors import UsageError
 from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
-from bench.results import row_id
+from bench.results import row_id, shared_part
 from bench.store import content_hash
-from bench.sweep.space import Point, Space, shared_part, space_of, with_point
+from bench.sweep.space import Point, Space, space_of, with_point
 
 Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -123,6 +123,11 @@ class Trial(Frozen):
         if (self.state == "ok") != (self.bleu is not None) or (self.state == "ok") == (self.reason is not None):
             raise ValueError(f"trial {self.number}: a finished trial has a BLEU, and only another one a reason")
         return self
+
+
+def shared_part(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trial's values, by dotted name, is not the method's own."""
+    return {name: value for name, value in values.items() if not name.startswith(f"{method}.")}
 
 
 def best_trial(trials: Iterable[Trial]) -> Trial | None:

@@ -119,10 +119,17 @@ def toy_corpora(folder: Path) -> tuple[EncodedCorpus, EncodedCorpus]:
 
 
 def toy_trainer(
-    method: Method, corpora: tuple[EncodedCorpus, EncodedCorpus], folder: Path, config: TrainConfig = TRAINING
+    method: Method,
+    corpora: tuple[EncodedCorpus, EncodedCorpus],
+    folder: Path,
+    config: TrainConfig = TRAINING,
+    *,
+    dropout: float = 0.1,
+    device: str = "cpu",
+    **more: Any,
 ) -> Trainer:
-    """The trainer of a run for ``method``, with dropout, which goes on from the checkpoints in ``folder``."""
-    toy, (train, dev) = Toy.of(method, dropout=0.1), corpora
+    """The trainer of a run for ``method``, which goes on from the checkpoints in ``folder``; ``more`` is for it."""
+    toy, (train, dev) = Toy.of(method, dropout=dropout), corpora
     return Trainer(
         method,
         config,
@@ -133,6 +140,7 @@ def toy_trainer(
         texts=[train] * len(method.stages()),
         dev=dev,
         seed=1,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         folder=folder,
+        **more,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.results import Record
+from bench.results import Record, shared_part
 from bench.ruleset import Ruleset
-from leaderboard.recipes import canonical, comparable, largest_batch, seeds_asked, shared_part, trials_asked
+from leaderboard.recipes import canonical, comparable, largest_batch, seeds_asked, trials_asked
 
 
 def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from bench.results import Record
@@ -48,11 +48,6 @@ def largest_batch(record: Record) -> int:
     if record.training is None or not (isinstance(tokens, int) and isinstance(accumulation, int)):
         return 0
     return tokens * accumulation * max(1, len(record.training.stages))
-
-
-def shared_part(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the values of a trial, by dotted name, is not the method's own."""
-    return {name: value for name, value in values.items() if not name.startswith(f"{method}.")}
 
 
 def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:

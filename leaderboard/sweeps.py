@@ -9,9 +9,8 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
 
-from bench.results import Record, Sweep
+from bench.results import Record, Sweep, shared_part
 from leaderboard.ranking import Row, Table
-from leaderboard.recipes import shared_part
 
 NEEDED = ("teacher", "distillation")
 """The kinds of phases that a method's trials rest on: the teacher, and what it did for the method."""

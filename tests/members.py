@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from bench.config import TrainConfig
 from bench.data.batches import EncodedCorpus
 from bench.registry import load_methods
 from bench.store import write_text
-from bench.toy import STUDENT, TEACHER, TRAINING, VOCABULARY, Toy, toy_corpora, toy_pairs
+from bench.toy import TRAINING, VOCABULARY, toy_corpora, toy_pairs, toy_trainer
 from bench.train import trainer
 from bench.train.trainer import Trainer, TrainingError
 
@@ -36,25 +35,11 @@ class Case:
     def trainer(self, folder: Path, *, splits: int = 1, device: str = "cpu", **more: Any) -> Trainer:
         """Its trainer, which goes on from the checkpoints in ``folder``."""
         method = load_methods().get(self.method)(self.settings)
-        toy = Toy.of(method, dropout=self.dropout)
-        train, dev = (alike_corpora if self.alike else toy_corpora)(folder / f"text-{os.getpid()}")
+        corpora = (alike_corpora if self.alike else toy_corpora)(folder / f"text-{os.getpid()}")
         # A large epsilon, as Adam would make a full step of the rounding in a gradient that should be zero.
         plain = TRAINING.model_dump() | {"target_tokens": 1000, "accumulation": 2, "epsilon": 1e-3}
-        return Trainer(
-            method,
-            TrainConfig(**(plain | self.recipe)),
-            toy.student.model,
-            teacher=toy.teacher.model if toy.teacher else None,
-            modules=toy.modules,
-            depths=[delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)],
-            texts=[train] * len(method.stages()),
-            dev=dev,
-            seed=1,
-            device=torch.device(device),
-            folder=folder / "scratch",
-            splits=splits,
-            **more,
-        )
+        config, place = TrainConfig(**(plain | self.recipe)), folder / "scratch"
+        return toy_trainer(method, corpora, place, config, dropout=self.dropout, device=device, splits=splits, **more)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from bench.config import Choice, Range, preset
 from bench.errors import UsageError
 from bench.method import Method, TeacherText, setting
 from bench.registry import load_methods
-from bench.sweep.space import COORDINATES, Dimension, draw, shared_part, space_of, with_point
+from bench.results import shared_part
+from bench.sweep.space import COORDINATES, Dimension, draw, space_of, with_point
 
 QUICK = preset("quick")
 SHARED = ["training.learning_rate", "training.label_smoothing", "training.warmup_updates", "student.dropout"]

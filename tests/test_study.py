@@ -179,12 +179,17 @@ def test_an_open_study_that_was_interrupted_asks_what_it_would_have_asked(tmp_pa
     assert len({json.dumps(values) for values in lists[0]}) == 8
 
 
-def test_an_open_study_takes_back_trials_whose_journal_was_lost(journal):
+def forgotten(journal):
+    """An open study whose journal was lost, and the first three points that it had asked for."""
     study = open_study("study", SPACE, OPEN, journal)
     values = [study.begin(number) for number in range(3)]
     study.close()
     journal.unlink()
-    study = open_study("study", SPACE, OPEN, journal)
+    return open_study("study", SPACE, OPEN, journal), values
+
+
+def test_an_open_study_takes_back_trials_whose_journal_was_lost(journal):
+    study, values = forgotten(journal)
     study.finish(ok(0, values[0]))
     study.finish(ok(1, values[1]))
     study.finish(ok(1, values[2]))  # was told already
@@ -211,11 +216,7 @@ def test_an_open_study_goes_on_wherever_the_driver_was_killed(tmp_path):
 
 
 def test_an_open_study_fills_a_gap_that_a_lost_journal_left(journal):
-    study = open_study("study", SPACE, OPEN, journal)
-    values = [study.begin(number) for number in range(3)]
-    study.close()
-    journal.unlink()
-    study = open_study("study", SPACE, OPEN, journal)
+    study, values = forgotten(journal)
     study.finish(ok(0, values[0]))
     study.finish(ok(2, values[2]))
     assert [trial.number for trial in study.trials()] == [0]

@@ -255,7 +255,7 @@ class TestFailures:
         assert {trial.state for trial in record.sweep.trials} == {"ok"}
         assert record.training.splits == 2
 
-    def test_a_teacher_that_fails_is_no_failure_of_the_trials(self, corpus, tmp_path, monkeypatch):
+    def test_a_teacher_that_fails_is_no_failure_of_the_trials(self, corpus, tmp_path):
         request = micro.request(
             tmp_path, "word_level", corpus=corpus, trials=2, settings={"teacher_training.learning_rate": 1e30}
         )  # fmt: skip
@@ -263,7 +263,7 @@ class TestFailures:
         reasons = {name.partition(".")[0]: reason for name, reason in outcome.failures.items()}
         assert set(reasons) == {"teacher", "word_level"}
         assert all("teacher, seed 1: " in reason or "not finite" in reason for reason in reasons.values())
-        assert not list((request.runs / "sweeps").glob("*word_level*.journal")) or not failed_trials(request.runs)
+        assert not failed_trials(request.runs)
 
     def test_failed_trials_of_an_interrupted_sweep_stand(self, corpus, tmp_path):
         """The plug-in notes its starts; the run is killed once the journal holds a failed trial."""

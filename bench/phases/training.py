@@ -19,9 +19,10 @@ from bench.nmt.model import Transformer
 from bench.phases.base import DEV, Phase, PhaseError, Place, device_seconds, read_lines, translate
 from bench.plan import Task
 from bench.registry import load_methods, source_hash
+from bench.results import shared_part
 from bench.store import SCRATCH, Store, write_json
 from bench.sweep.pool import Attempt
-from bench.sweep.space import Point, shared_part, with_point
+from bench.sweep.space import Point, with_point
 from bench.train import distributed
 from bench.train.trainer import Report, Trainer, new_network
 

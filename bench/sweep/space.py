@@ -123,11 +123,6 @@ def with_point(method: Method, point: Point) -> Method:
     return type(method)(method.settings.model_dump() | mine)
 
 
-def shared_part(method: str, point: Point) -> dict[str, Any]:
-    """The values of a point that are not the method's own."""
-    return {name: value for name, value in point.items() if not name.startswith(f"{method}.")}
-
-
 @cache
 def draw(count: int, seed: int) -> tuple[tuple[float, ...], ...]:
     """The first ``count`` points of a scrambled Sobol sequence in the unit cube (Owen 1998), by Optuna's QMC sampler.
