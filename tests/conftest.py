@@ -8,8 +8,10 @@ from typing import NamedTuple
 import micro
 import pytest
 
+from bench.data.batches import EncodedCorpus
 from bench.request import Request
 from bench.run import Outcome
+from bench.toy import VOCABULARY, toy_pairs
 
 
 class Finished(NamedTuple):
@@ -31,6 +33,17 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The prefix of the micro corpus."""
     return micro.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[EncodedCorpus]:
+    """Training and dev text of the toy language."""
+    made = []
+    for name, count, seed in (("train", 200, 1), ("dev", 40, 2)):
+        folder = tmp_path_factory.mktemp(name)
+        EncodedCorpus.write(folder, zip(*toy_pairs(count, seed)), VOCABULARY)
+        made.append(EncodedCorpus.open(folder))
+    return made
 
 
 @pytest.fixture(scope="session")
