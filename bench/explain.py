@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.records import Stored, check_hypotheses, find_row, read_records
+from bench.records import Stored, check_files, find_row, read_records
 from bench.registry import Methods, load_methods
 from bench.results import Record, Sweep
 from bench.reuse import Finding, inspect
@@ -133,7 +133,7 @@ def _costs(record: Record) -> list[str]:
 
 def _artifacts(stored: Stored, store: Store, methods: Methods) -> list[str]:
     """The artifacts of one seed: where they are, and what the same command would do with them."""
-    record, damaged = stored.record, check_hypotheses(stored)
+    record, damaged = stored.record, check_files(stored)
     title = f"Artifacts of seed {record.seed}, and what the same command would do"
     if not record.artifacts:
         return [title, "  a failed row names none: it is tried again from what is there"]

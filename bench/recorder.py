@@ -17,21 +17,23 @@ from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
 from bench.plan import Row, Task
 from bench.progress import Display
-from bench.records import Stored, check_hypotheses, parse_record, write_record
+from bench.records import Stored, check_files, parse_record, write_record
 from bench.registry import source_hash
 from bench.request import Prepared, Request
 from bench.results import (
     BudgetRecord,
     DeliveryRecord,
     Environment,
-    Hypotheses,
     MethodRecord,
     Parameters,
     Phase,
     Record,
     Score,
+    StoredFile,
     Sweep,
     Training,
+    hypotheses_file,
+    statistics_file,
 )
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
@@ -106,8 +108,8 @@ def track(prepared: Prepared, tracker: CometTracker) -> None:
             tracker.track(prepared.records / _file(row), model.folder / "history.json")
 
 
-def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, list[str]]]:
-    """The record of a row whose artifacts are all there, and its hypotheses by test set."""
+def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str]]:
+    """The record of a row whose artifacts are all there, and its files, content by name."""
     store = prepared.store
     scores, model = store.get("scores", row.scores.key), store.get(row.model.kind, row.model.key)
     identity = _identity(prepared, row)
@@ -115,22 +117,16 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, lis
         sweep = _sweep(prepared, row)
         settings = model.details["settings"]
         identity |= {"sweep": sweep, "method": identity["method"].model_copy(update={"settings": settings})}
-    lines = {
-        name: (scores.folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1]
-        for name in scores.details["sets"]
-    }
+    values, files = _scores(row, scores)
     depth = row.delivery.depth
     record = Record(
         **identity,
         status="ok",
         budget=_budget(prepared, row, model),
-        test_access={name: test_accesses(prepared.request.runs, row.scores.key, name) for name in lines if name != DEV},
+        test_access={name: _accesses(prepared, row, name) for name in values if name != DEV},
         model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
-        scores={
-            name: Score(**values, hypotheses=Hypotheses.of(row.id, row.seed, name, lines[name]))
-            for name, values in scores.details["sets"].items()
-        },
+        scores=values,
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
         phases=tuple(phase for task in row.scores.lineage for phase in _phases(prepared, row, task)),
         artifacts=_artifacts(row),
@@ -138,7 +134,20 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, lis
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
         ),
     )
-    return record, lines
+    return record, files
+
+
+def _scores(row: Row, scores: Artifact) -> tuple[dict[str, Score], dict[str, str]]:
+    """The scores by test set, and the files that belong to them, content by name."""
+    found: dict[str, Score] = {}
+    files: dict[str, str] = {}
+    for name, values in scores.details["sets"].items():
+        hypotheses, statistics = (each(row.id, row.seed, name) for each in (hypotheses_file, statistics_file))
+        files[hypotheses] = (scores.folder / f"{name}.txt").read_text(encoding="utf-8")
+        files[statistics] = (scores.folder / f"{name}.tsv").read_text(encoding="utf-8")
+        stored = (StoredFile.of(file, files[file]) for file in (hypotheses, statistics))
+        found[name] = Score(**values, **dict(zip(("hypotheses", "statistics"), stored)))
+    return found, files
 
 
 def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
@@ -183,6 +192,7 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
         "primary": prepared.dataset.primary,
+        "energy": "not measured: no meter is read yet",
         "engine": ENGINE,
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
@@ -200,7 +210,7 @@ def is_recorded(prepared: Prepared, row: Row) -> bool:
     asked = record.recipe["seeds"] == prepared.plan.preset.seeds
     accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
     logged = accesses == {name: len(times) for name, times in record.test_access.items()}
-    return asked and logged and record.artifacts == _artifacts(row) and not check_hypotheses(stored)
+    return asked and logged and record.artifacts == _artifacts(row) and not check_files(stored)
 
 
 def _accesses(prepared: Prepared, row: Row, test_set: str) -> list[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from bench.config import explain
 from bench.errors import DataError, UsageError, unknown_name
-from bench.results import SCHEMA_VERSION, Hypotheses, Record, file_content
+from bench.measure.statistics import parse_statistics
+from bench.results import SCHEMA_VERSION, Record, StoredFile
 from bench.store import write_text
 
 
@@ -28,7 +31,37 @@ def _from_1(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **failed, "schema_version": 2, "recipe": recipe, "budget": budget}
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+_PHASES_2 = {
+    "tokenizer: tokenizer": "tokenizer",
+    "corpus: encoding": "encoding",
+    "teacher: training": "teacher training",
+    "teacher: dev evaluation": "dev evaluation",
+    "teacher: checkpointing": "checkpointing",
+    "text: choosing": "choosing",
+    "student: training": "student training",
+    "student: dev evaluation": "dev evaluation",
+    "student: checkpointing": "checkpointing",
+    "scores: decoding": "final decoding",
+    "scores: scoring": "scoring",
+}
+"""The names of phases in version 2 and what they are called since."""
+
+
+def _from_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knew no energy, no speed, and no statistics of sentences; its phases had other names."""
+    processes = (data.get("training") or {}).get("processes", 1)
+    phases = [
+        {
+            **phase,
+            "name": _PHASES_2.get(phase["name"], phase["name"]),
+            "devices": processes if phase["kind"] in ("training", "teacher") else 1,
+        }
+        for phase in data.get("phases", ())
+    ]
+    return {**data, "schema_version": 3, "phases": phases, "energy": "not measured: recorded before energy was"}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 """The step from each earlier schema version to the next; whoever raises ``SCHEMA_VERSION`` adds the step here."""
 
 
@@ -46,17 +79,39 @@ class Stored:
             DataError: the file is missing, or is not what the record's hash and count say.
         """
         score = self.record.scores[test_set]
-        path = self.folder / score.hypotheses.file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"hypotheses {path} cannot be read: {error.strerror}.") from error
-        if hashlib.sha256(content).hexdigest() != score.hypotheses.sha256:
-            raise DataError(f"hypotheses {path} were changed: their SHA-256 is not the record's.")
-        lines = content.decode("utf-8").split("\n")[:-1]
+        path, content = self._read("hypotheses", score.hypotheses)
+        lines = content.split("\n")[:-1]
         if len(lines) != score.sentences:
             raise DataError(f"hypotheses {path} have {len(lines)} lines, the record says {score.sentences}.")
         return lines
+
+    def statistics(self, test_set: str) -> NDArray[np.int64] | None:
+        """(sentences, 28) counts of a test set, as ``bench.measure.statistics`` has them; None if it has none.
+
+        Raises:
+            DataError: the file is missing, or is not what the record's hash and count say.
+        """
+        score = self.record.scores[test_set]
+        if score.statistics is None:
+            return None
+        path, content = self._read("statistics", score.statistics)
+        try:
+            found = parse_statistics(content)
+        except ValueError as error:
+            raise DataError(f"statistics {path} cannot be used: {error}.") from error
+        if len(found) != score.sentences:
+            raise DataError(f"statistics {path} are of {len(found)} sentences, the record says {score.sentences}.")
+        return found
+
+    def _read(self, what: str, stored: StoredFile) -> tuple[Path, str]:
+        path = self.folder / stored.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{what} {path} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != stored.sha256:
+            raise DataError(f"{what} {path} were changed: their SHA-256 is not the record's.")
+        return path, content.decode("utf-8")
 
 
 class Reading(NamedTuple):
@@ -66,21 +121,25 @@ class Reading(NamedTuple):
     problems: tuple[str, ...]
 
 
-def write_record(folder: Path, record: Record, hypotheses: Mapping[str, Sequence[str]]) -> Path:
-    """Write ``record`` and its hypotheses into ``folder`` (one per data set) and return the record's path.
+def write_record(folder: Path, record: Record, files: Mapping[str, str]) -> Path:
+    """Write ``record`` and the files of its scores into ``folder`` (one per data set) and return the record's path.
 
-    Each file appears whole or not at all, and the record last, so that a record never lacks its hypotheses.
+    Each file appears whole or not at all, and the record last, so that a record never lacks what belongs to it.
+
+    Args:
+        files: content by name of all files that the record names.
 
     Raises:
-        ValueError: the hypotheses are not those that the record's hashes describe.
+        ValueError: they are not those that the record's hashes describe.
     """
-    if hypotheses.keys() != record.scores.keys():
-        raise ValueError(f"hypotheses of {sorted(hypotheses)} for scores of {sorted(record.scores)}")
-    for test_set, lines in hypotheses.items():
-        if Hypotheses.of(record.row, record.seed, test_set, lines) != record.scores[test_set].hypotheses:
-            raise ValueError(f"the hypotheses of {test_set!r} are not those of the record")
-    for test_set, lines in hypotheses.items():
-        write_text(folder / record.scores[test_set].hypotheses.file, file_content(lines))
+    described = {file.file: file for score in record.scores.values() for file in score.files}
+    if files.keys() != described.keys():
+        raise ValueError(f"files {sorted(files)} for a record that names {sorted(described)}")
+    for name, content in files.items():
+        if StoredFile.of(name, content) != described[name]:
+            raise ValueError(f"the content of {name!r} is not that of the record")
+    for name, content in files.items():
+        write_text(folder / name, content)
     path = folder / record.file
     write_text(path, record.model_dump_json(indent=2) + "\n")
     return path
@@ -149,14 +208,15 @@ def read_records(folders: Iterable[Path]) -> Reading:
     return Reading(tuple(found[key] for key in sorted(found)), tuple(problems))
 
 
-def check_hypotheses(stored: Stored) -> list[str]:
-    """A sentence for each hypotheses file that is missing or not what the record says."""
+def check_files(stored: Stored) -> list[str]:
+    """A sentence for each file of hypotheses or statistics that is missing or not what the record says."""
     problems = []
     for test_set in stored.record.scores:
-        try:
-            stored.hypotheses(test_set)
-        except DataError as error:
-            problems.append(str(error))
+        for read in (stored.hypotheses, stored.statistics):
+            try:
+                read(test_set)
+            except DataError as error:
+                problems.append(str(error))
     return problems
 
 

@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Depth, ModelConfig, preset
+from bench.measure.quality import score
+from bench.measure.statistics import sentence_statistics, statistics_content
 from bench.records import write_record
 from bench.results import (
     DeliveryRecord,
     Environment,
-    Hypotheses,
     MethodRecord,
     PaperRecord,
     Parameters,
     Phase,
     Record,
     Score,
+    StoredFile,
     Sweep,
     Training,
     Trial,
+    file_content,
+    hypotheses_file,
     row_id,
+    statistics_file,
 )
 
 STUDENT = Depth(2, 2)
@@ -50,10 +55,13 @@ def make_record(
     training_seconds: float = 60.0,
     shared_by: int = 1,
     hypotheses: Mapping[str, list[str]] | None = None,
+    references: Mapping[str, list[str]] | None = None,
     recipe: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Record:
     """A finished record; ``fields`` replace any of its fields, ``recipe`` values of the quick preset.
+
+    With ``references`` its scores and statistics are really those of the hypotheses; otherwise they are made up.
 
     The recipe is of the record's track.
     """
@@ -84,12 +92,11 @@ def make_record(
         "parameters": Parameters(total=213_504, non_embedding=187_904),
         "recipe": how,
         "scores": {
-            name: Score(
-                bleu=bleu, chrf=chrf, sentences=len(each), hypotheses=Hypotheses.of(row, seed, name, each), **SIGNATURES
-            )
+            name: make_score(row, seed, name, each, bleu, chrf, references[name] if references else None)
             for name, each in lines.items()
         },
         "primary": "test",
+        "energy": "not measured: made up",
         "budget": {"kind": "tokens", "limit": 180_000, "spent": 180_400},
         "data_sha256": "d" * 64,
         "engine": {"student": 1},
@@ -136,6 +143,19 @@ def make_record(
         "command": f"python -m bench run --methods {method} --dataset {dataset} --preset quick",
     }
     return Record(**(values | fields))
+
+
+def make_score(
+    row: str, seed: int, name: str, lines: list[str], bleu: float, chrf: float, references: list[str] | None
+) -> Score:
+    """The score of some lines: the real one where there are references, else a made-up one."""
+    values: dict[str, Any] = {"bleu": bleu, "chrf": chrf, **SIGNATURES}
+    if references is not None:
+        values = vars(score(lines, references))
+        content = statistics_content(sentence_statistics(lines, references))
+        values = values | {"statistics": StoredFile.of(statistics_file(row, seed, name), content)}
+    hypotheses = StoredFile.of(hypotheses_file(row, seed, name), file_content(lines))
+    return Score(**values, sentences=len(lines), hypotheses=hypotheses)
 
 
 def make_failed(method: str = "word_level", seed: int = 1, reason: str = "out of memory", **fields: Any) -> Record:
@@ -207,11 +227,20 @@ def tuned(
     ]
 
 
-def store(folder: Path, *records: Record, hypotheses: Mapping[str, list[str]] | None = None) -> Path:
-    """Write records and their made-up hypotheses below ``folder``, one folder per data set."""
+def store(
+    folder: Path,
+    *records: Record,
+    hypotheses: Mapping[str, list[str]] | None = None,
+    references: Mapping[str, list[str]] | None = None,
+) -> Path:
+    """Write records below ``folder``, one folder per data set, with their files; the arguments are the records'."""
     for record in records:
-        lines = hypotheses if hypotheses is not None else make_hypotheses(record.seed)
-        write_record(folder / record.dataset, record, {name: lines[name] for name in record.scores})
+        lines, files = hypotheses if hypotheses is not None else make_hypotheses(record.seed), dict[str, str]()
+        for name, stored in record.scores.items():
+            files[stored.hypotheses.file] = file_content(lines[name])
+            if stored.statistics and references:
+                files[stored.statistics.file] = statistics_content(sentence_statistics(lines[name], references[name]))
+        write_record(folder / record.dataset, record, files)
     return folder
 
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 import bench.records as records_module
 from bench.config import Depth, preset
 from bench.errors import DataError, UsageError
-from bench.records import check_hypotheses, find_row, parse_record, read_records, write_record
-from bench.results import Hypotheses, Phase, Record, row_id
+from bench.measure.statistics import sentence_statistics
+from bench.records import check_files, find_row, parse_record, read_records, write_record
+from bench.results import Phase, Record, file_content, row_id
 
 
 def changed(record: Record, **fields) -> dict:
@@ -26,12 +27,13 @@ def test_written_records_are_read_back_unchanged(tmp_path):
     assert [each.record for each in records] == [first, failed]
     assert problems == ()
     assert records[0].hypotheses("test") == make_hypotheses(1)["test"]
-    assert check_hypotheses(records[0]) == []
+    assert check_files(records[0]) == []
 
 
 def test_files_lie_where_the_layout_says(tmp_path):
     record = make_record(seed=7)
-    path = write_record(tmp_path / record.dataset, record, make_hypotheses(7))
+    store(tmp_path, record)
+    path = next(tmp_path.rglob("*.json"))
     assert path == tmp_path / "synthetic" / "word_level.2-2.quick.0badcafe.s7.json"
     assert sorted(each.name for each in path.parent.iterdir()) == [
         "word_level.2-2.quick.0badcafe.s7.dev.txt",
@@ -46,14 +48,16 @@ def test_hypotheses_keep_every_character_but_the_line_end(tmp_path):
     store(tmp_path, record, hypotheses=lines)
     assert read_records([tmp_path]).records[0].hypotheses("test") == lines["test"]
     with pytest.raises(ValueError, match="one line"):
-        Hypotheses.of(record.row, 1, "test", ["two\nlines"])
+        file_content(["two\nlines"])
 
 
 def test_other_hypotheses_than_the_records_are_not_written(tmp_path):
-    with pytest.raises(ValueError, match="not those of the record"):
-        write_record(tmp_path, make_record(), {"test": ["else"], "dev": make_hypotheses()["dev"]})
-    with pytest.raises(ValueError, match="for scores of"):
-        write_record(tmp_path, make_record(), {})
+    record = make_record()
+    files = {score.hypotheses.file: "else\n" for score in record.scores.values()}
+    with pytest.raises(ValueError, match="not that of the record"):
+        write_record(tmp_path, record, files)
+    with pytest.raises(ValueError, match="for a record that names"):
+        write_record(tmp_path, record, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +67,7 @@ def test_changed_missing_and_shortened_hypotheses_are_named(tmp_path):
     test, dev = (stored.folder / stored.record.scores[name].hypotheses.file for name in ("test", "dev"))
     test.write_text(test.read_text() + "one more\n")
     dev.unlink()
-    problems = check_hypotheses(stored)
+    problems = check_files(stored)
     assert len(problems) == 2
     assert "changed" in problems[0]
     assert test.name in problems[0]
@@ -73,11 +77,29 @@ def test_changed_missing_and_shortened_hypotheses_are_named(tmp_path):
         stored.hypotheses("test")
 
 
+def test_statistics_come_back_and_changed_ones_are_named(tmp_path):
+    lines, references = {"test": ["ein Satz ohne Ende .", ""]}, {"test": ["ein Satz mit Ende .", "noch einer"]}
+    store(tmp_path, make_record(hypotheses=lines, references=references), hypotheses=lines, references=references)
+    (stored,) = read_records([tmp_path]).records
+    expected = sentence_statistics(lines["test"], references["test"])
+    assert stored.statistics("test").tolist() == expected.tolist()
+    assert check_files(stored) == []
+    file = stored.folder / stored.record.scores["test"].statistics.file
+    file.write_text(file.read_text().replace("5", "6"))
+    assert "statistics" in check_files(stored)[0]
+    assert "changed" in check_files(stored)[0]
+
+
+def test_a_record_without_statistics_has_none(tmp_path):
+    store(tmp_path, make_record())
+    assert read_records([tmp_path]).records[0].statistics("test") is None
+
+
 def test_a_wrong_sentence_count_is_found(tmp_path):
     record = make_record()
     scores = {name: score.model_copy(update={"sentences": 4}) for name, score in record.scores.items()}
     store(tmp_path, record.model_copy(update={"scores": scores}))
-    assert "3 lines, the record says 4" in check_hypotheses(read_records([tmp_path]).records[0])[0]
+    assert "3 lines, the record says 4" in check_files(read_records([tmp_path]).records[0])[0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -17,7 +17,7 @@ from bench import request as request_module
 from bench import store as store_module
 from bench.errors import UsageError
 from bench.recorder import command
-from bench.records import check_hypotheses, parse_record, read_records
+from bench.records import check_files, parse_record, read_records
 from bench.run import missing, prepare
 from bench.train.update import Updater
 
@@ -77,7 +77,7 @@ def test_a_run_of_all_methods_fills_every_row(finished):
 def test_a_record_says_what_was_done_and_what_it_cost(finished):
     for stored in read_records([finished.request.runs / "records"]).records:
         record = stored.record
-        assert check_hypotheses(stored) == []
+        assert check_files(stored) == []
         assert record.primary == "test"
         assert {name: score.sentences for name, score in record.scores.items()} == {"dev": 6, "test": 6}
         assert record.languages == ("aa", "bb")

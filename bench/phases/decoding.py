@@ -14,6 +14,7 @@ from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
 from bench.measure.cost import Ledger
 from bench.measure.quality import score, sentence_bleu
+from bench.measure.statistics import sentence_statistics, statistics_content
 from bench.method import TrainingText
 from bench.nmt.batch import EOS
 from bench.nmt.export import load_model
@@ -21,6 +22,7 @@ from bench.nmt.model import parameter_counts
 from bench.nmt.search import Hypothesis, translate_ids
 from bench.phases.base import DEV, Phase, read_lines, translate, write_lines
 from bench.plan import depth_of
+from bench.store import write_text
 
 TEST_ACCESS = "test-access.jsonl"
 """In the run folder: one line for each time that a test set is decoded."""
@@ -75,7 +77,9 @@ def scores(phase: Phase, folder: Path) -> Mapping[str, Any]:
             progress = phase.progress(len(sources), f"decoding {name}")
             lines = translate(model, tokenizer, sources, search, phase.place.device, progress)
         with ledger.phase("scoring"):
-            quality = score(lines, read_lines(corpus.folder / name / "target.txt"))
+            references = read_lines(corpus.folder / name / "target.txt")
+            quality = score(lines, references)
+            write_text(folder / f"{name}.tsv", statistics_content(sentence_statistics(lines, references)))
         write_lines(folder / f"{name}.txt", lines)
         sets[name] = asdict(quality) | {"sentences": len(lines)}
     return {"sets": sets, "parameters": parameter_counts(model)._asdict(), "seconds": ledger.snapshot()}

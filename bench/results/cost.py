@@ -1,0 +1,53 @@
+"""What a row took: its budget, and the ledger of its phases."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bench.config import Frozen, Positive
+from bench.results.base import LONGEST, Count
+
+
+class BudgetRecord(Frozen):
+    """What was held equal between the trained students, its limit, and what this row's training took of it."""
+
+    kind: Literal["tokens", "wall-clock", "device-hours"]
+    limit: float = Field(ge=0, description="Target tokens, seconds of training, or device-hours with all charges.")
+    spent: float | None = Field(None, ge=0, description="In the same unit; None for a row that failed.")
+
+
+class Phase(Frozen):
+    """One piece of work behind a row.
+
+    ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
+    settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, or
+    passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding)
+    or ``evaluation`` (final decoding, scoring, timing).
+    """
+
+    name: str
+    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation"]
+    seconds: float = Field(ge=0, le=LONGEST, description="Wall time.")
+    devices: Positive = 1
+    """That worked on it together."""
+    target_tokens: Count | None = None
+    flops: float | None = Field(None, ge=0, description="Floating-point operations, two for a multiply-add.")
+    host_memory: Count | None = None
+    """Peak bytes of the process, or of the largest of several, by the end of the phase."""
+    device_memory: Count | None = None
+    """Peak bytes on a GPU by the end of the phase; None on a CPU."""
+    joules: float | None = Field(None, ge=0, description="None where no meter could be read; the record says why.")
+    shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
+    artifact: str | None = None
+
+    @property
+    def device_seconds(self) -> float:
+        """Wall time times devices."""
+        return self.seconds * self.devices
+
+    @property
+    def charged(self) -> float:
+        """The row's share in seconds."""
+        return self.seconds / self.shared_by
