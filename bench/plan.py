@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from bench import ENGINE
+from bench import ENGINE, SCORED
 from bench.config import Depth, ModelConfig, Preset, TrainConfig
 from bench.errors import UsageError
 from bench.method import Delivery, Method, TeacherUse, TrainingText
@@ -16,7 +16,7 @@ from bench.results import row_id, shared_part
 from bench.store import content_hash
 from bench.sweep.space import Point, Space, space_of, with_point
 
-Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores"]
+Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "speed"]
 
 TRIAL_SEED = 0
 """Of every trial: a seed that no final run has, so that no final run is one that was selected."""
@@ -345,7 +345,7 @@ class Planner:
             "source": source_hash(type(method)),
             "settings": settings,
             "space": sweep.space.as_json() if sweep else None,
-            "engine": ENGINE,
+            "engine": SCORED,
             **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
         return Row(

@@ -18,6 +18,7 @@ RESTS_ON = {
     "text": ("corpus", "teacher"),
     "student": ("corpus", "teacher", "text", "sweep"),
     "scores": ("corpus", "teacher", "student"),
+    "speed": ("corpus",),
 }
 """What a phase may need, for one whose manifest is not there to tell."""
 
