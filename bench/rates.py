@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config import Depth
 from bench.store import MANIFEST, Artifact, Inputs, Store
-from bench.train.trainer import CHECKPOINT_SECONDS
+from bench.train.trainer import CHECKPOINT_SECONDS, CHECKPOINTING, EVALUATION, TEACHER_PASSES, TRAINING
 
 Sizes = Mapping[str, Mapping[str, int]]
 """``pairs`` and ``target_tokens`` of each split, as a corpus artifact has them."""
@@ -45,11 +45,11 @@ class TrainingCost:
     @classmethod
     def of(cls, seconds: Mapping[str, float], work: TrainingWork) -> TrainingCost:
         """From the seconds that a training charged to its phases."""
-        training = seconds["training"]
+        training = seconds[TRAINING] + seconds.get(TEACHER_PASSES, 0.0)
         return cls(
             training / work.tokens,
-            seconds.get("dev evaluation", 0.0) / (work.evaluations * work.dev_tokens),
-            seconds.get("checkpointing", 0.0) / work.saves(training),
+            seconds.get(EVALUATION, 0.0) / (work.evaluations * work.dev_tokens),
+            seconds.get(CHECKPOINTING, 0.0) / work.saves(training),
         )
 
     def seconds(self, work: TrainingWork) -> float:

@@ -13,6 +13,8 @@ from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
+from bench.ledger import ledger
+from bench.measure.energy import NOT_MEASURED
 from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
 from bench.plan import Row, Task
@@ -26,7 +28,6 @@ from bench.results import (
     Environment,
     MethodRecord,
     Parameters,
-    Phase,
     Record,
     Score,
     StoredFile,
@@ -38,18 +39,8 @@ from bench.results import (
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
 from bench.track import CometTracker
+from bench.train.trainer import PHASES
 from bench.tuning import Tuning
-
-KINDS = {
-    "tokenizer": "common",
-    "corpus": "common",
-    "teacher": "teacher",
-    "text": "distillation",
-    "student": "training",
-    "sweep": "tuning",
-    "scores": "evaluation",
-}
-"""As what the work of each kind of task is charged to a row."""
 
 
 @dataclass
@@ -122,13 +113,15 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
     record = Record(
         **identity,
         status="ok",
+        energy=model.details["energy"],
         budget=_budget(prepared, row, model),
         test_access={name: _accesses(prepared, row, name) for name in values if name != DEV},
         model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
         scores=values,
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
-        phases=tuple(phase for task in row.scores.lineage for phase in _phases(prepared, row, task)),
+        phases=ledger(prepared, row),
+        walls={task.key: store.get(task.kind, task.key).details["wall"] for task in row.scores.lineage},
         artifacts=_artifacts(row),
         environment=Environment(
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
@@ -158,6 +151,7 @@ def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
         budget=_budget(prepared, row, None),
         reason=_reason(row, failure),
         failure=failure.state,
+        energy=f"{NOT_MEASURED}: the row has failed",
         error_log=failure.log or None,
         environment=Environment(**environment(prepared.place.device, "unknown", prepared.slots.workers)),
     )
@@ -192,7 +186,6 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
         "primary": prepared.dataset.primary,
-        "energy": "not measured: no meter is read yet",
         "engine": ENGINE,
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
@@ -239,42 +232,16 @@ def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecor
         spent = model.details["target_tokens"] if model else None
         return BudgetRecord(kind="tokens", limit=training.target_tokens, spent=spent)
     if model:
-        spent = sum(model.details["seconds"].values())
+        spent = sum(model.details["seconds"].get(name, 0.0) for name in PHASES)
         if preset.budget.kind == "device-hours":
             needed = [task for task in row.model.lineage if task.kind in ("teacher", "text")]
-            charged = [model, *(prepared.store.get(task.kind, task.key) for task in needed)]
-            spent = sum(map(device_seconds, charged)) / 3600
+            charged = sum(device_seconds(prepared.store.get(task.kind, task.key)) for task in needed)
+            spent = (charged + spent * model.details["processes"]) / 3600
     return BudgetRecord(kind=preset.budget.kind, limit=preset.budget.amount, spent=spent)
 
 
 def _file(row: Row) -> str:
     return f"{row.id}.s{row.seed}.json"
-
-
-def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
-    """What a task cost, and over how many rows of this plan the cost is divided."""
-    artifact = prepared.store.get(task.kind, task.key)
-    rows = prepared.plan.rows
-    if task.kind == "teacher" and row.role != "teacher":
-        rows = tuple(other for other in rows if other.role != "teacher")
-    own = task.key == row.model.key
-    kind: Any = "training" if own else KINDS[task.kind]
-    shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.lineage for other in rows)
-    if task.kind == "sweep":
-        seconds = _sweep(prepared, row).seconds
-        return [Phase(name="trials", kind=kind, seconds=seconds, shared_by=shared, artifact=task.key)]
-    tokens = artifact.details.get("target_tokens")
-    return [
-        Phase(
-            name=name if name.startswith("teacher") else f"{task.kind}: {name}",
-            kind=kind,
-            seconds=seconds,
-            target_tokens=tokens if name in ("training", "teacher decoding") else None,
-            shared_by=shared,
-            artifact=task.key,
-        )
-        for name, seconds in artifact.details["seconds"].items()
-    ]
 
 
 def _artifacts(row: Row) -> dict[str, str]:
