@@ -264,15 +264,23 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Folder of records; may be given several times. Default: leaderboard/results.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True)
-def publish(results: tuple[Path, ...], out: Path) -> None:
+@click.option("--co2e", "grams_per_kwh", type=click.FloatRange(min=0), metavar="GRAMS",
+              help="CO2e of a kilowatt-hour of the grid, to show that of the measured energy.")  # fmt: skip
+@click.option(
+    "--price", "price_per_hour", type=click.FloatRange(min=0), help="Price of a device-hour, to show costs in money."
+)
+@click.option("--currency", default="", help="Of the price, as EUR.")
+def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
     """Build the static leaderboard from records."""
     from bench.records import read_records
+    from leaderboard.costs import Factors
     from leaderboard.site import build
 
     reading = read_records(results or (Path("leaderboard/results"),))
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    click.echo(f"{len(reading.records)} records; page: {build(reading.records, out, notes=list(reading.problems))}")
+    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
+    click.echo(f"{len(reading.records)} records; page: {page}")
 
 
 @group.command()

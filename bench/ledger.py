@@ -57,7 +57,7 @@ def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
             seconds=seconds,
             devices=details.get("processes", 1),
             target_tokens=details.get("target_tokens") if name in COUNTED else None,
-            flops=details["flops"].get(name),
+            flops=details["flops"].get(name, 0.0),
             host_memory=details["host_memory"],
             device_memory=details["device_memory"],
             joules=joules.get(name),

@@ -22,9 +22,12 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES
+from leaderboard import units
+from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
-from leaderboard.ranking import Difference, Row, Spread, aggregate
+from leaderboard.ranking import Difference, Row, aggregate
 from leaderboard.recipes import flatten
+from leaderboard.spread import Spread
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -32,6 +35,7 @@ PARTS = ("index.html", "rows", "hypotheses", "records")
 """All that a site consists of; a folder with anything else in it is never replaced."""
 FILE_NAME = 255
 """Bytes that a file's name can have."""
+NO_FACTORS = Factors()
 ROWS = 1_000_000
 """More rows than any run has: a phase that claims to be shared by more is no figure to show."""
 SHOWN_SENTENCES = 500
@@ -53,13 +57,14 @@ class Outputs:
     page: str
 
 
-def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) -> Path:
+def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), factors: Factors = NO_FACTORS) -> Path:
     """Write the site to the folder ``out`` and return its ``index.html``.
 
     The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
 
     Args:
         notes: sentences for the reader, such as what could not be read.
+        factors: what the user states of the price of energy and devices.
 
     Raises:
         UsageError: ``out`` holds something else than a site.
@@ -76,7 +81,7 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) ->
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, told)
+        _write_site(work, stored, told, factors)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -92,8 +97,9 @@ def _unfit(record: Record) -> str | None:
     return None
 
 
-def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str]) -> None:
+def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str], factors: Factors) -> None:
     pages = _environment()
+    pages.globals["factors"] = factors
     tables = aggregate(each.record for each in stored.values())
     for table in tables:
         for row in table.rows:
@@ -196,6 +202,10 @@ def _environment() -> Environment:
         "spread": spread,
         "signed": signed,
         "duration": duration,
+        "operations": units.operations,
+        "energy": units.energy,
+        "grams": units.grams,
+        "memory": units.memory,
         "size": size,
         "amount": amount,
         "extent": extent,

@@ -34,7 +34,8 @@ def test_a_failed_attempt_counts_in_the_next(tmp_path):
             time.sleep(0.03)
             raise RuntimeError
 
-    pytest.raises(RuntimeError, attempt)
+    with pytest.raises(RuntimeError):
+        attempt()
     again = Stopwatch(path)
     assert again.before == pytest.approx(first.seconds, abs=1e-3)
     with again:
