@@ -101,13 +101,22 @@ def test_what_several_rows_rest_on_is_charged_to_each_in_part(finished):
 
 
 def test_the_phases_of_each_artifact_add_up_to_the_time_it_took(finished):
-    for record in records(finished.request.runs):
+    assert interruptions(finished.request.runs) == 0
+
+
+def interruptions(runs):
+    """Seconds lost to kills behind all rows, once each; all phases must add up to the artifacts' times."""
+    lost = {}
+    for record in records(runs):
         phases = defaultdict(float)
         for phase in record.phases:
             phases[phase.artifact] += phase.seconds
+            if phase.kind == "interrupted":
+                lost[phase.artifact] = phase.seconds
         assert phases.keys() == record.walls.keys() == set(record.artifacts.values())
         for artifact, wall in record.walls.items():
-            assert phases[artifact] == pytest.approx(wall, rel=0.02, abs=0.02)
+            assert phases[artifact] == pytest.approx(wall, rel=0.02, abs=0.2)  # of a busy machine's scheduler
+    return sum(lost.values())
 
 
 def test_operations_memory_and_tokens_are_in_the_ledger(finished):
@@ -256,6 +265,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tmp_path, corpus,
     expected, found = micro.results(finished.request.runs), micro.results(wanted.runs)
     assert len(found) == 6
     assert found.items() <= expected.items()
+    assert interruptions(wanted.runs) > 0
 
 
 def kill_when(condition, what: str, driver: subprocess.Popen) -> bool:

@@ -29,9 +29,9 @@ class Stopwatch:
         self._began = self._ended = 0.0
 
     def __enter__(self) -> Self:
-        self._began = time.perf_counter()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
+        self._began = time.perf_counter()
         return self
 
     def __exit__(

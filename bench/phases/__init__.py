@@ -61,8 +61,9 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
         reset_peaks(place.device)
         with stopwatch, ledger.phase(SETUP):
             details = maker(phase, folder)
+        stopwatch.before = max(stopwatch.before, ledger.restored)  # a checkpoint may be younger than its last reading
         # What a killed attempt had done since its last checkpoint is lost, and was paid for.
-        ledger.add_seconds(INTERRUPTED, max(0.0, stopwatch.before - ledger.restored))
+        ledger.add_seconds(INTERRUPTED, stopwatch.before - ledger.restored)
         return {**details, "environment": where, **_costs(ledger, meter, place), "wall": stopwatch.seconds}
 
     artifact = store.make(
