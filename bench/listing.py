@@ -86,15 +86,18 @@ def doctor(folder: Path) -> list[Entry]:
     from bench.data.datasets import DATASETS
     from bench.data.fetch import State, cache_folder, verify
     from bench.environment import cpu_name, installed, resolve_device
+    from bench.measure.energy import energy_meter
     from bench.sweep.slots import default_slots
 
-    slots = default_slots(resolve_device("auto"))
+    device = resolve_device("auto")
+    slots = default_slots(device)
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     entries = [
         Entry("processor", f"{cpu_name()}, {os.cpu_count()} cores"),
         *(Entry(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())),
         Entry("default slots", f"{slots.workers} tasks at a time, {slots.threads} threads each"),
         Entry("torch", torch.__version__ + ("" if torch.cuda.is_available() else "; sees no GPU: runs go to the CPU")),
+        Entry("energy", energy_meter([device], 1).description),
         Entry("run folder", f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"),
         Entry("data folder", f"{cache_folder()} (set BENCH_DATA or --data-dir to use another)"),
     ]

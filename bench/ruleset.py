@@ -61,11 +61,16 @@ class Ruleset:
             f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
             "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
             "Differences are shown with their spread; no significance test has been applied.",
-            "Training time is the wall time of training the row's own model. A run that delivers several students is "
-            "divided over them.",
-            "Total time adds what the row used of everything else: tokenizer, the trials behind its settings, the "
-            "teacher's training, decoding the training text, evaluation. A phase that several rows use is divided by "
-            "their number.",
+            "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
+            "the training of the student alone. The second adds what its method needed of the teacher: its passes "
+            "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
+            "several rows rest on, such as a teacher or a run that delivers several students, is divided by their "
+            "number.",
+            "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
+            "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
+            "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
+            "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
+            "that whoever builds the page has stated.",
         ]
 
 
