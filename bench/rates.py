@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.config import Depth
+from bench.phases.base import OVERHEAD
 from bench.store import MANIFEST, Artifact, Inputs, Store
 from bench.train.trainer import CHECKPOINT_SECONDS, CHECKPOINTING, EVALUATION, TEACHER_PASSES, TRAINING
 
@@ -192,7 +193,8 @@ def shape_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(artifact: Artifact) -> float:
-    return float(sum(artifact.details["seconds"].values()))
+    """Of the work itself, which grows with the text."""
+    return float(sum(value for name, value in artifact.details["seconds"].items() if name not in OVERHEAD))
 
 
 def _median(values: Iterator[float]) -> float | None:

@@ -23,8 +23,9 @@ from bench.sweep.pool import Attempt
 from bench.train.trainer import Report
 
 DEV = "dev"
-SETUP, INTERRUPTED = "set-up", "interrupted"
-"""Phases of any task: reading and writing what it needs, and what killed attempts had done in vain."""
+SETUP, COUNTING, INTERRUPTED = OVERHEAD = ("set-up", "counting", "interrupted")
+"""Phases of any task beside its work: reading and writing what it needs, counting the operations of a sample, and what
+killed attempts had done in vain."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Phase:
         Args:
             sample: where these are taken from, in place of ``sources``: test text is decoded only once.
         """
-        with self.ledger.phase("counting"):
+        with self.ledger.phase(COUNTING):
             each = decoding_flops(model, sample or sources, search, self.place.device)
         self.ledger.add_flops(name, each * sum(map(len, sources)))
 
