@@ -9,7 +9,7 @@ import torch
 
 from bench.config import TrainConfig
 from bench.environment import environment
-from bench.phases import data, decoding, training, trials
+from bench.phases import data, decoding, metrics, training, trials
 from bench.phases.base import Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
@@ -27,6 +27,7 @@ MAKERS = {
     "dev": trials.dev,
     "sweep": trials.sweep,
     "scores": decoding.scores,
+    "metric": metrics.metric,
 }
 TRAININGS = ("teacher", "student")
 """They go on from their last checkpoint, and can be shared by several processes."""

@@ -11,6 +11,7 @@ from bench.config import Depth, SearchConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
 from bench.errors import TaskError
+from bench.measure.metrics import Metric
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 from bench.plan import Task
@@ -35,6 +36,8 @@ class Place:
     """Tasks that run at a time."""
     processes: int = 1
     """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
+    metrics: tuple[Metric, ...] = ()
+    """The further ones, by which hypotheses are scored."""
 
 
 class PhaseError(TaskError):
