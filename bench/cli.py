@@ -278,6 +278,22 @@ def publish(results: tuple[Path, ...], out: Path) -> None:
 
 
 @group.command()
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@data_dir_option
+@json_option
+def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) -> int:
+    """Check records, files or folders: schema, files, seeds, costs, and scores computed again from the outputs."""
+    from bench.validate import Validator, summary
+
+    verdicts = Validator(data_dir).validate(results)
+    if as_json:
+        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1, default=str, ensure_ascii=False))
+    else:
+        click.echo("\n".join(summary(verdicts)))
+    return FAILED_ROWS if any(verdict.problems for verdict in verdicts) else 0
+
+
+@group.command()
 @runs_option
 def doctor(runs: Path) -> None:
     """Show devices, meters, caches and optional parts: what is missing, and how to add it."""
