@@ -11,5 +11,6 @@ ENGINE = {
     "dev": 2,
     "sweep": 1,
     "scores": 2,
+    "metric": 1,
 }
 """Versions of the code behind each kind of artifact: raised when a change alters what it produces."""

@@ -31,7 +31,7 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: all well; 1: some rows failed; 2: wrong usage; 130: interrupted."""
+    """Run the command line. Exit code 0: all well; 1: some rows or scores failed; 2: wrong usage; 130: interrupted."""
     try:
         status = group.main(prog_name="python -m bench", standalone_mode=False)
     except UsageError as error:
@@ -94,8 +94,10 @@ def run(**options: Any) -> int:
         click.echo("nothing to do: every row is there already.")
     for name, reason in outcome.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
+    for name, reason in outcome.unscored.items():
+        click.echo(f"recorded without this score: {name}: {reason}", err=True)
     click.echo(f"{outcome.rows - len(outcome.failures)} of {outcome.rows} rows finished; page: {outcome.page}")
-    return FAILED_ROWS if outcome.failures else 0
+    return FAILED_ROWS if outcome.failures or outcome.unscored else 0
 
 
 @group.command()
@@ -281,6 +283,22 @@ def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
         click.echo(f"left out: {problem}", err=True)
     page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
     click.echo(f"{len(reading.records)} records; page: {page}")
+
+
+@group.command()
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@data_dir_option
+@json_option
+def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) -> int:
+    """Check records, files or folders: schema, files, seeds, costs, and scores computed again from the outputs."""
+    from bench.validate import Validator, summary
+
+    verdicts = Validator(data_dir).validate(results)
+    if as_json:
+        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1, default=str, ensure_ascii=False))
+    else:
+        click.echo("\n".join(summary(verdicts)))
+    return FAILED_ROWS if any(verdict.problems for verdict in verdicts) else 0
 
 
 @group.command()

@@ -29,6 +29,8 @@ Basis = Literal["there", "known", "past run", "probe"]
 START_SECONDS = 0.3
 """What a task takes besides what it charges to its phases: its process, and loading what it needs."""
 SWEEP_SECONDS = 0.1
+METRIC_SECONDS = 5.0
+"""Of a further metric that was never computed here."""
 SAMPLE_PAIRS = 2000
 """Training pairs that are encoded to see how long sentences are."""
 ASSUMED_LENGTH = 26.0
@@ -68,6 +70,7 @@ class Estimator:
             "dev": self._scores,
             "sweep": lambda _: Estimate(SWEEP_SECONDS, "known"),
             "scores": self._scores,
+            "metric": self._metric,
         }
         found = kinds[task.kind](task)
         return replace(found, seconds=found.seconds + START_SECONDS)
@@ -235,6 +238,14 @@ class Estimator:
         scoring = self._scoring.corpus / self.probe.length
         rate = sum(self._decoding(shape, depth, search, *sets) + scoring for depth in depths)
         return Estimate(tokens * rate, "probe")
+
+    def _metric(self, task: Task) -> Estimate:
+        tokens = sum(sizes["target_tokens"] for name, sizes in self.sizes.items() if name != "train")
+        if rate := self.past.metric(task.inputs):
+            return Estimate(tokens * rate, "past run")
+        note = f"each further metric takes {METRIC_SECONDS:g} s; COMET may take minutes"
+        self.notes.extend([note] if note not in self.notes else [])
+        return Estimate(METRIC_SECONDS, "known")
 
     def _text(self, task: Task) -> Estimate:
         train = self.sizes["train"]

@@ -12,7 +12,7 @@ from bench.plan import Kind, Task
 from bench.request import Prepared
 from bench.sweep.executor import Node, turn, urgency
 
-ORDER: tuple[Kind, ...] = ("tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores")
+ORDER: tuple[Kind, ...] = ("tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric")
 
 
 @dataclass(frozen=True)

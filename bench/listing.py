@@ -106,7 +106,13 @@ def doctor(folder: Path) -> list[Entry]:
         usable = all(state not in (State.MISSING, State.DAMAGED) for state in states)
         said = "ready" if usable else f"not here: python -m bench data fetch {name}"
         entries.append(Entry(f"data {name}", said))
-    for package, purpose in (("ctranslate2", "export --format ctranslate2"), ("ray", "run --cluster ray")):
+    optional = (
+        ("ctranslate2", "export --format ctranslate2"),
+        ("ray", "run --cluster ray"),
+        ("sacremoses", "run --metric legacy-bleu"),
+        ("unbabel-comet", "run --metric comet:PATH"),
+    )
+    for package, purpose in optional:
         found = installed(package)
         entries.append(Entry(package, found or f"not installed; {purpose} needs it: pip install {package}"))
     return entries

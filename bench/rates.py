@@ -119,6 +119,14 @@ class PastRuns:
             if (sizes := self._sizes(each))
         )
 
+    def metric(self, inputs: Inputs) -> float | None:
+        """Seconds of a further metric, for each target token of the references."""
+        return _median(
+            _seconds(each) / sum(sizes[name]["target_tokens"] for name in each.details["values"])
+            for each in self._like(inputs, lambda its: its["metric"], "metric")
+            if (sizes := self._sizes(each))
+        )
+
     def text(self, inputs: Inputs) -> float | None:
         """Seconds of the teacher's decoding, for each target token of the original training text."""
         return _median(

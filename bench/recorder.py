@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import ENGINE
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
+from bench.further import lacking, of_record, of_store, own_artifacts, with_further
 from bench.ledger import ledger
 from bench.measure.energy import NOT_MEASURED
 from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
-from bench.plan import Row, Task
+from bench.plan import ROW_ENGINE, Row, Task
 from bench.progress import Display
 from bench.records import Stored, check_files, parse_record, write_record
 from bench.registry import source_hash
@@ -51,6 +51,8 @@ class Recorder:
     display: Display | None = None
     tuning: Tuning | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    unscored: dict[str, str] = field(default_factory=dict)
+    """Row, seed and further metric, of rows that are recorded without it."""
 
     def assign(self, task: Task) -> Any:
         return self.tuning.assign(task) if self.tuning else None
@@ -72,6 +74,8 @@ class Recorder:
         for row in self.prepared.plan.rows:
             if row.scores.key == task.key:
                 self.record(row, failure)
+            elif any(metric.key == task.key for metric in row.metrics):
+                self.score(row, task, failure)
 
     def record_all(self) -> None:
         """Record every row that can be."""
@@ -85,10 +89,19 @@ class Recorder:
             self.failures[f"{row.id}, seed {row.seed}"] = _reason(row, failure)
             write_record(prepared.records, failed_record(prepared, row, failure), {})
             return
-        if not is_recorded(prepared, row):
-            if not all(store.find(task.kind, task.key) for task in row.scores.lineage):
-                return
+        if stored := recorded(prepared, row):
+            if any(store.find(task.kind, task.key) for task in lacking(stored.record, row)):
+                write_record(prepared.records, *completed_record(prepared, row, stored))
+        elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
+
+    def score(self, row: Row, task: Task, failure: Failure | None) -> None:
+        """Add a further metric to a row's record. Without it the row is as good as it was."""
+        name = f"{row.id}, seed {row.seed}"
+        if failure is None:
+            self.record(row)
+        elif name not in self.failures:
+            self.unscored[f"{name}, {task.inputs['metric']}"] = str(failure)
 
 
 def track(prepared: Prepared, tracker: CometTracker) -> None:
@@ -127,7 +140,22 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
         ),
     )
-    return record, files
+    earlier = _stored(prepared, row)
+    same = earlier is not None and earlier.record.artifacts.get("scores") == row.scores.key
+    kept = of_record(earlier.record) if earlier and same else {}
+    return with_further(record, {**kept, **of_store(store, row)}), files
+
+
+def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:
+    """A row's record with the further metrics that were computed since, and its files, content by name.
+
+    The metrics it has stay in it. What they took is not charged to the row, which would be the same without them.
+    """
+    record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
+    again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
+    named = (file.file for score in record.scores.values() for file in score.files)
+    files = {name: (stored.folder / name).read_bytes().decode("utf-8") for name in named}
+    return record.model_copy(update=again), files
 
 
 def _scores(row: Row, scores: Artifact) -> tuple[dict[str, Score], dict[str, str]]:
@@ -186,24 +214,38 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
         "primary": prepared.dataset.primary,
-        "engine": ENGINE,
+        "engine": ROW_ENGINE,
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
         "command": command(prepared.request, prepared.place.device, row.method),
     }
 
 
-def is_recorded(prepared: Prepared, row: Row) -> bool:
-    """Whether the row's record is there, whole, with its hypotheses, and made from these artifacts."""
-    try:
-        stored = Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
-    except (FileNotFoundError, DataError):
-        return False
+def recorded(prepared: Prepared, row: Row) -> Stored | None:
+    """The row's record, if it is there, whole, with its hypotheses, and made from these artifacts.
+
+    Further metrics, which it may have or lack, make no difference.
+    """
+    if (stored := _stored(prepared, row)) is None:
+        return None
     record = stored.record
     asked = record.recipe["seeds"] == prepared.plan.preset.seeds
     accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
     logged = accesses == {name: len(times) for name, times in record.test_access.items()}
-    return asked and logged and record.artifacts == _artifacts(row) and not check_files(stored)
+    whole = asked and logged and own_artifacts(record) == _artifacts(row) and not check_files(stored)
+    return stored if whole else None
+
+
+def is_recorded(prepared: Prepared, row: Row) -> bool:
+    """Whether :func:`recorded` finds the row's record."""
+    return recorded(prepared, row) is not None
+
+
+def _stored(prepared: Prepared, row: Row) -> Stored | None:
+    try:
+        return Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
+    except (FileNotFoundError, DataError):
+        return None
 
 
 def _accesses(prepared: Prepared, row: Row, test_set: str) -> list[str]:
@@ -265,6 +307,9 @@ def command(request: Request, device: str, method: str) -> str:
     if request.budget:
         kind, amount = request.budget
         words += ["--budget", f"{kind}:{int(amount) if kind == 'tokens' else amount}"]
+    for metric in request.metrics:
+        kind, colon, path = metric.partition(":")
+        words += ["--metric", f"{kind}{colon}{Path(path).name}"]
     for key, value in request.settings.items():
         head, _, rest = key.partition(".")
         if head == method or head in SECTIONS or not rest:

@@ -18,6 +18,13 @@ class Ruleset:
     overrun: float = 0.1
     """The share of its budget that a training may take beyond it, for it ends with a whole update and an evaluation."""
 
+    gap: float = 0.02
+    """The share by which the phases of an artifact may miss the wall time that its making took."""
+    gap_seconds: float = 0.05
+    """What they may always miss, for work that is over so soon."""
+    degenerate: float = 0.05
+    """The share of degenerate outputs of one kind from which on a row is marked."""
+
     def required_seeds(self, asked: int) -> int:
         """How many seeds a row needs when its run asked for ``asked``."""
         return max(self.seeds, asked)
@@ -25,6 +32,10 @@ class Ruleset:
     def overspent(self, limit: float, spent: float, batch: int = 0) -> bool:
         """Whether a training took too much beyond its limit; ``batch``, in the same unit, it may always exceed."""
         return spent - limit > max(limit * self.overrun, batch)
+
+    def unaccounted(self, wall: float, phases: float) -> bool:
+        """Whether the seconds of an artifact's phases do not add up to its wall time."""
+        return abs(wall - phases) > max(wall * self.gap, self.gap_seconds)
 
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""

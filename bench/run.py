@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from rich.console import Console
 
 from bench.config import explain
 from bench.errors import UsageError
+from bench.further import lacking
 from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
-from bench.recorder import Recorder, failed_record, is_recorded, track
+from bench.recorder import Recorder, failed_record, recorded, track
 from bench.records import read_records
 from bench.request import Prepared, Request, resolve
 from bench.sweep.executor import Failure, execute
@@ -37,6 +38,8 @@ class Outcome:
     """Tasks that were carried out; the others were there already."""
     failures: Mapping[str, str]
     """Row and seed, or a method for which nothing could be planned, to the reason."""
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    """Row, seed and a further metric that failed, to the reason; the row is recorded without it."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -57,7 +60,8 @@ def prepare(request: Request) -> Prepared:
 def missing(prepared: Prepared) -> tuple[Task, ...]:
     """The tasks to carry out, each after what it needs.
 
-    A row needs its scores, and where it has no record yet also all that the record tells of.
+    A row needs its scores, and where it has no record yet also all that the record tells of; besides, each further
+    metric that its record lacks.
     """
     absent: dict[str, bool] = {}
     needed: dict[str, Task] = {}
@@ -71,7 +75,10 @@ def missing(prepared: Prepared) -> tuple[Task, ...]:
                 needed[task.key] = task
 
     for row in prepared.plan.rows:
-        for task in [row.scores] if is_recorded(prepared, row) else row.scores.lineage:
+        stored = recorded(prepared, row)
+        for task in [row.scores] if stored else row.scores.lineage:
+            visit(task)
+        for task in lacking(stored.record, row) if stored else row.metrics:
             visit(task)
     return tuple(needed.values())
 
@@ -98,7 +105,7 @@ def run(request: Request, console: Console) -> Outcome:
         track(prepared, CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False)))
     reading = read_records([request.runs / "records"])
     page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out])
-    return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures)
+    return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures, recorder.unscored)
 
 
 def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, console: Console) -> None:

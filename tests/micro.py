@@ -87,6 +87,8 @@ def arguments(wanted: Request) -> list[str]:
     for option in ("trials", "track", "sampler", "pruner", "storage"):
         if (value := getattr(wanted, option)) is not None:
             words += [f"--{option}", str(value)]
+    for metric in wanted.metrics:
+        words += ["--metric", metric]
     if wanted.methods_dir:
         words += ["--methods-dir", str(wanted.methods_dir)]
     for key, value in wanted.settings.items():

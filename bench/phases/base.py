@@ -15,6 +15,7 @@ from bench.data.tokenizer import Tokenizer
 from bench.errors import TaskError
 from bench.measure.cost import Ledger
 from bench.measure.flops import decoding_flops
+from bench.measure.metrics import Metric
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 from bench.plan import Task
@@ -42,6 +43,8 @@ class Place:
     """Tasks that run at a time."""
     processes: int = 1
     """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
+    metrics: tuple[Metric, ...] = ()
+    """The further ones, by which hypotheses are scored."""
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from bench.config import SearchConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
+from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score, sentence_bleu
 from bench.measure.statistics import sentence_statistics, statistics_content
 from bench.method import TrainingText
@@ -78,11 +79,16 @@ def scores(phase: Phase, folder: Path) -> Mapping[str, Any]:
             progress = phase.progress(len(sources), f"decoding {name}")
             lines = translate(model, tokenizer, sources, search, phase.place.device, progress)
         with ledger.phase("scoring"):
-            references = read_lines(corpus.folder / name / "target.txt")
-            quality = score(lines, references)
-            write_text(folder / f"{name}.tsv", statistics_content(sentence_statistics(lines, references)))
+            originals, references = (read_lines(corpus.folder / name / f"{side}.txt") for side in ("source", "target"))
+            statistics = sentence_statistics(lines, references)
+            write_text(folder / f"{name}.tsv", statistics_content(statistics))
+            sets[name] = {
+                **asdict(score(lines, references)),
+                "sentences": len(lines),
+                "degenerate": degenerate(lines, originals, references, statistics).model_dump(),
+                "length_ratio": length_ratio(statistics),
+            }
         write_lines(folder / f"{name}.txt", lines)
-        sets[name] = asdict(quality) | {"sentences": len(lines)}
     return {"sets": sets, "parameters": parameter_counts(model)._asdict()}
 
 
