@@ -23,6 +23,7 @@ from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES
 from leaderboard.plots import dot_plot, tuning_plot
+from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.ranking import Difference, Row, Spread, aggregate
 from leaderboard.recipes import flatten
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
@@ -189,6 +190,11 @@ def _environment() -> Environment:
         "value_names": value_names,
         "shared_values": shared_values,
         "flatten": flatten,
+        "degenerate_kinds": KINDS,
+        "degenerate_warnings": warnings,
+        "counted": counted,
+        "shares": shares,
+        "further_scores": further_scores,
         "shown_sentences": SHOWN_SENTENCES,
     }
     pages.filters |= {
