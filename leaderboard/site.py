@@ -25,6 +25,7 @@ from bench.ruleset import RULES
 from leaderboard import units
 from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
+from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.ranking import Difference, Row, aggregate
 from leaderboard.recipes import flatten
 from leaderboard.spread import Spread
@@ -195,6 +196,11 @@ def _environment() -> Environment:
         "value_names": value_names,
         "shared_values": shared_values,
         "flatten": flatten,
+        "degenerate_kinds": KINDS,
+        "degenerate_warnings": warnings,
+        "counted": counted,
+        "shares": shares,
+        "further_scores": further_scores,
         "shown_sentences": SHOWN_SENTENCES,
     }
     pages.filters |= {

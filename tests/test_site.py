@@ -313,6 +313,8 @@ def hostile_records(text: str) -> list[Record]:
         ]
         for score in fixed["scores"].values():
             score |= {"bleu_signature": text, "chrf_signature": text, "sentences": 2}
+            score["degenerate"] = {"empty": 2, "repeated": 0, "copied": 0, "over_length": 0}
+            score["further"] = [{"name": "legacy-bleu", "value": 1e308, "signature": text, "legacy": True}]
             score["hypotheses"]["sha256"] = hashlib.sha256(f"{text}\n{text}\n".encode()).hexdigest()
         if record.status == "failed":
             fixed |= {"reason": text, "error_log": text}

@@ -92,6 +92,7 @@ class LegacyBleu(Metric):
 class Comet(Metric):
     """COMET (Rei et al. 2020) with a checkpoint on this machine; nothing is downloaded.
 
+    The tokenizer and the configuration of its encoder must be in the cache of Hugging Face, or where its settings say.
     A checkpoint is a pickle, and loading one can run any code: use only those whose origin you trust.
     """
 
