@@ -37,7 +37,8 @@ from bench.results import (
 )
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
-from bench.track import CometTracker
+from bench.track import Tracking
+from bench.tracked import track_row, track_sweeps, track_trials
 from bench.tuning import Tuning
 
 KINDS = {
@@ -59,6 +60,7 @@ class Recorder:
     prepared: Prepared
     display: Display | None = None
     tuning: Tuning | None = None
+    tracking: Tracking | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
     def assign(self, task: Task) -> Any:
@@ -81,11 +83,15 @@ class Recorder:
         for row in self.prepared.plan.rows:
             if row.scores.key == task.key:
                 self.record(row, failure)
+        if task.kind == "sweep" and self.tuning and self.tracking:
+            track_trials(self.tracking, self.prepared, task, self.tuning.trials(task))
 
     def record_all(self) -> None:
-        """Record every row that can be."""
+        """Record every row that can be, and have the tracker know of all that is there."""
         for row in self.prepared.plan.rows:
             self.record(row)
+        if self.tracking:
+            track_sweeps(self.tracking, self.prepared)
 
     def record(self, row: Row, failure: Failure | None = None) -> None:
         """Write the record of a row that has failed, or whose artifacts are all there; leave one that says the same."""
@@ -93,19 +99,12 @@ class Recorder:
         if failure:
             self.failures[f"{row.id}, seed {row.seed}"] = _reason(row, failure)
             write_record(prepared.records, failed_record(prepared, row, failure), {})
-            return
-        if not is_recorded(prepared, row):
+        elif not is_recorded(prepared, row):
             if not all(store.find(task.kind, task.key) for task in row.scores.lineage):
                 return
             write_record(prepared.records, *finished_record(prepared, row))
-
-
-def track(prepared: Prepared, tracker: CometTracker) -> None:
-    """Tell the tracker of every finished row whose model is there."""
-    for row in prepared.plan.rows:
-        model = prepared.store.find(row.model.kind, row.model.key)
-        if model and is_recorded(prepared, row):
-            tracker.track(prepared.records / _file(row), model.folder / "history.json")
+        if self.tracking:
+            track_row(self.tracking, prepared, row, prepared.records / _file(row))
 
 
 def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str]]:
