@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bench.sweep.local import die_with_parent
 from bench.track.comet import CometTracker
 from bench.track.experiment import Experiment
 
@@ -69,10 +70,11 @@ class Tracking(AbstractContextManager["Tracking"]):
         """Give the process one experiment after the other, until all are done or one is not."""
         try:
             with contextlib.ExitStack() as stack:
-                connection = self._started(stack)
+                process, connection = self._started(stack)
                 while not self._given_up and (describe := self._waiting.get()) is not None:
                     connection.send(describe)
                     if not connection.poll(self._patience):
+                        process.kill()
                         raise TimeoutError(f"no answer for {self._patience:g} s")
                     if reason := connection.recv():
                         raise RuntimeError(reason)
@@ -81,22 +83,24 @@ class Tracking(AbstractContextManager["Tracking"]):
                 said = "its process ended" if isinstance(error, EOFError | ConnectionError) else str(error)
                 self._warn(f"tracking is off for the rest of this run, which is not affected: {said}")
 
-    def _started(self, stack: contextlib.ExitStack) -> Connection:
-        """The connection to a new process; the stack ends both."""
+    def _started(self, stack: contextlib.ExitStack) -> tuple[BaseProcess, Connection]:
+        """A new process and the connection to it; the stack ends both."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, self._folder), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(there, self._folder), daemon=True)
+        process.start()
+        self._process = process
         there.close()
-        stack.callback(self._process.kill)
-        stack.callback(self._process.join, GRACE_SECONDS)
+        stack.callback(process.kill)
+        stack.callback(process.join, GRACE_SECONDS)
         stack.callback(here.close)
-        return here
+        return process, here
 
 
 def _serve(connection: Connection, folder: Path) -> None:
-    """Track what comes until the driver closes the connection or is gone."""
+    """Track what comes until the driver closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and stops us
+    threading.Thread(target=die_with_parent, daemon=True).start()
     os.nice(19)  # never at the expense of what is being measured
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
