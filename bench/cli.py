@@ -80,8 +80,8 @@ def group() -> None:
 @request_options
 @click.option(
     "--tracker", type=click.Choice(["none", "comet"]), default="none", show_default=True,
-    help="comet: one experiment of comet-ml (the tracker, not COMET the metric) for each row and seed; "
-         "online with COMET_API_KEY, else an archive in RUNS/comet.",
+    help="comet: an experiment of comet-ml (the tracker, not COMET the metric) for each row and seed, and for each "
+         "trial; online with COMET_API_KEY, else an archive in RUNS/comet.",
 )  # fmt: skip
 def run(**options: Any) -> int:
     """Train the teacher and every student, score them, write the records and the page."""

@@ -48,11 +48,21 @@ def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
     shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.lineage for other in rows)
     if task.kind == "sweep":
         return [_trials(prepared, task, artifact, shared)]
+    return phases_of(artifact, kind, own=own, shared_by=shared)
+
+
+def phases_of(artifact: Artifact, kind: str, *, own: bool = False, shared_by: int = 1) -> list[Phase]:
+    """The phases of one artifact.
+
+    Args:
+        kind: what they are charged as, where the phase itself does not say.
+        own: whether it is the model of the row that is charged.
+    """
     details = artifact.details
     joules = details["joules"] or {}
     return [
         Phase(
-            name=NAMES.get((task.kind, name), name),
+            name=NAMES.get((artifact.kind, name), name),
             kind=_kind(kind, name, own),
             seconds=seconds,
             devices=details.get("processes", 1),
@@ -61,8 +71,8 @@ def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
             host_memory=details["host_memory"],
             device_memory=details["device_memory"],
             joules=joules.get(name),
-            shared_by=shared,
-            artifact=task.key,
+            shared_by=shared_by,
+            artifact=artifact.key,
         )
         for name, seconds in details["seconds"].items()
     ]

@@ -38,7 +38,8 @@ from bench.results import (
 )
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
-from bench.track import CometTracker
+from bench.track import Tracking
+from bench.tracked import track_row, track_sweeps, track_trials
 from bench.train.trainer import PHASES
 from bench.tuning import Tuning
 
@@ -50,6 +51,7 @@ class Recorder:
     prepared: Prepared
     display: Display | None = None
     tuning: Tuning | None = None
+    tracking: Tracking | None = None
     failures: dict[str, str] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
     """Row, seed and further metric, of rows that are recorded without it."""
@@ -76,11 +78,15 @@ class Recorder:
                 self.record(row, failure)
             elif any(metric.key == task.key for metric in row.metrics):
                 self.score(row, task, failure)
+        if task.kind == "sweep" and self.tuning and self.tracking:
+            track_trials(self.tracking, self.prepared, task, self.tuning.trials(task))
 
     def record_all(self) -> None:
-        """Record every row that can be."""
+        """Record every row that can be, and have the tracker know of all that is there."""
         for row in self.prepared.plan.rows:
             self.record(row)
+        if self.tracking:
+            track_sweeps(self.tracking, self.prepared)
 
     def record(self, row: Row, failure: Failure | None = None) -> None:
         """Write the record of a row that has failed, or whose artifacts are all there; leave one that says the same."""
@@ -94,6 +100,10 @@ class Recorder:
                 write_record(prepared.records, *completed_record(prepared, row, stored))
         elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
+        else:
+            return
+        if self.tracking:
+            track_row(self.tracking, prepared, row, prepared.records / _file(row))
 
     def score(self, row: Row, task: Task, failure: Failure | None) -> None:
         """Add a further metric to a row's record. Without it the row is as good as it was."""
@@ -102,14 +112,6 @@ class Recorder:
             self.record(row)
         elif name not in self.failures:
             self.unscored[f"{name}, {task.inputs['metric']}"] = str(failure)
-
-
-def track(prepared: Prepared, tracker: CometTracker) -> None:
-    """Tell the tracker of every finished row whose model is there."""
-    for row in prepared.plan.rows:
-        model = prepared.store.find(row.model.kind, row.model.key)
-        if model and is_recorded(prepared, row):
-            tracker.track(prepared.records / _file(row), model.folder / "history.json")
 
 
 def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from bench.further import lacking
 from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
-from bench.recorder import Recorder, failed_record, recorded, track
+from bench.recorder import Recorder, failed_record, recorded
 from bench.records import read_records
 from bench.request import Prepared, Request, resolve
 from bench.sweep.executor import Failure, execute
 from bench.sweep.local import LocalPool
 from bench.sweep.pool import Attempt, Pool, Report, Work
-from bench.track import CometTracker
+from bench.track import Tracking
 from bench.tuning import Tuning
 from leaderboard.site import build
 
@@ -96,16 +96,21 @@ def run(request: Request, console: Console) -> Outcome:
     for line in left_out:
         console.print(line, markup=False, highlight=False)
     recorder = Recorder(prepared, failures=dict(plan.left_out))
-    recorder.record_all()
-    if todo:
-        console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
-        _carry_out(prepared, todo, recorder, console)
+    with _tracking(request, console) as recorder.tracking:
         recorder.record_all()
-    if request.tracker == "comet":
-        track(prepared, CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False)))
+        if todo:
+            console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
+            _carry_out(prepared, todo, recorder, console)
+            recorder.record_all()
     reading = read_records([request.runs / "records"])
     page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out])
     return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures, recorder.unscored)
+
+
+def _tracking(request: Request, console: Console) -> AbstractContextManager[Tracking | None]:
+    if request.tracker == "none":
+        return nullcontext()
+    return Tracking(request.runs.absolute() / "comet", partial(console.print, markup=False, highlight=False))
 
 
 def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, console: Console) -> None:
