@@ -17,6 +17,14 @@ class Ruleset:
     """The score that orders a table."""
     overrun: float = 0.1
     """The share of its budget that a training may take beyond it, for it ends with a whole update and an evaluation."""
+    alpha: float = 0.05
+    """The chance of any wrong claim among those of a family of tests."""
+    randomisations: int = 10_000
+    """Trials of a randomisation test."""
+    replicates: int = 2_000
+    """Resamples behind an interval."""
+    level: float = 0.95
+    """The share of intervals that are to hold the true value."""
 
     def required_seeds(self, asked: int) -> int:
         """How many seeds a row needs when its run asked for ``asked``."""
@@ -60,7 +68,16 @@ class Ruleset:
             "all were run alike. Other rows are shown apart with the reason.",
             f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
             "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
-            "Differences are shown with their spread; no significance test has been applied.",
+            f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
+            "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
+            "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
+            f"that a lucky seed is not taken for a better method. It needs {self.seeds} seeds of each row, and "
+            "statistics of their sentences.",
+            f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
+            "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
+            "not significantly different, which is no proof that they are equal.",
+            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
+            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows.",
             "Training time is the wall time of training the row's own model. A run that delivers several students is "
             "divided over them.",
             "Total time adds what the row used of everything else: tokenizer, the trials behind its settings, the "
