@@ -234,6 +234,33 @@ def explain(row: str, runs: Path, methods_dir: Path | None) -> None:
     click.echo(explained(runs, row, methods_dir))
 
 
+@group.command("compare")
+@click.argument("row_a")
+@click.argument("row_b")
+@click.option("--metric", type=click.Choice(["bleu", "chrf"]), default="bleu", show_default=True)
+@click.option("--test-set", help="Default: the one that the rows are ranked by.")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
+              help="Folder of more records; may be given several times.")  # fmt: skip
+@runs_option
+@json_option
+def compare_(
+    row_a: str, row_b: str, metric: str, test_set: str | None, results: tuple[Path, ...], runs: Path, as_json: bool
+) -> None:
+    """Test whether ROW_A and ROW_B ([DATASET/]ROW[@SEED]) differ, by the statistics of their sentences."""
+    from bench import compare
+
+    own = runs / "records"
+    folders = [*results, own] if own.is_dir() or not results else results
+    found = compare.compare_rows(
+        folders, row_a, row_b, test_set, "chrf" if metric == "chrf" else "bleu",
+        announce=lambda problem: click.echo(f"left out: {problem}", err=True),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(compare.as_json(found), indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n".join(compare.described(found)))
+
+
 @group.command()
 @click.argument("row")
 @runs_option

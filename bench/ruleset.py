@@ -17,11 +17,18 @@ class Ruleset:
     """The score that orders a table."""
     overrun: float = 0.1
     """The share of its budget that a training may take beyond it, for it ends with a whole update and an evaluation."""
-
+    alpha: float = 0.05
+    """The chance of any wrong claim among those of a family of tests."""
+    randomisations: int = 10_000
+    """Trials of a randomisation test."""
+    replicates: int = 2_000
+    """Resamples behind an interval."""
+    level: float = 0.95
+    """The share of intervals that are to hold the true value."""
     gap: float = 0.02
     """The share by which the phases of an artifact may miss the wall time that its making took."""
-    gap_seconds: float = 0.05
-    """What they may always miss, for work that is over so soon."""
+    gap_seconds: float = 0.5
+    """What they may always miss, for work that is over soon on a machine that does more at a time than it can."""
     degenerate: float = 0.05
     """The share of degenerate outputs of one kind from which on a row is marked."""
 
@@ -71,7 +78,16 @@ class Ruleset:
             "all were run alike. Other rows are shown apart with the reason.",
             f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
             "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
-            "Differences are shown with their spread; no significance test has been applied.",
+            f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
+            "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
+            "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
+            f"that a lucky seed is not taken for a better method. It needs {self.seeds} seeds of each row, and "
+            "statistics of their sentences.",
+            f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
+            "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
+            "not significantly different, which is no proof that they are equal.",
+            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
+            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows.",
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "

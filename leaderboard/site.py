@@ -23,6 +23,7 @@ from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES
 from leaderboard import units
+from leaderboard.comparison import differences
 from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
@@ -102,7 +103,8 @@ def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: l
     pages = _environment()
     pages.globals["factors"] = factors
     tables = aggregate(each.record for each in stored.values())
-    for table in tables:
+    found = [differences(table, stored) for table in tables]
+    for table, differing in zip(tables, found):
         for row in table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
             outputs = _write_files(work, row, members, notes)
@@ -110,9 +112,11 @@ def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: l
                 _render(
                     pages, "hypotheses.html", work / output.page, root="../../", table=table, row=row, output=output
                 )
-            _render(pages, "row.html", work / row_page(row), root="../../", table=table, row=row, outputs=outputs)
+            shown = {"table": table, "row": row, "outputs": outputs, "differences": differing}
+            _render(pages, "row.html", work / row_page(row), root="../../", **shown)
     newest = max((each.record.created for each in stored.values()), default=None)
-    _render(pages, "index.html", work / "index.html", root="", tables=tables, notes=notes, rules=RULES, newest=newest)
+    known = {"tables": tables, "differences": found, "notes": notes, "newest": newest}
+    _render(pages, "index.html", work / "index.html", root="", **known)
 
 
 def row_page(row: Row) -> str:
@@ -202,11 +206,13 @@ def _environment() -> Environment:
         "shares": shares,
         "further_scores": further_scores,
         "shown_sentences": SHOWN_SENTENCES,
+        "rules": RULES,
     }
     pages.filters |= {
         "accesses": accesses,
         "spread": spread,
         "signed": signed,
+        "plus_minus": plus_minus,
         "duration": duration,
         "operations": units.operations,
         "energy": units.energy,
@@ -239,8 +245,12 @@ def spread(value: Spread) -> str:
 
 def signed(value: Difference) -> str:
     """A difference with its sign and deviation: ``+1.20 ± 0.31``."""
-    number = f"{value.mean:+.2f}".replace("-", "\u2212")
-    return number + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+    return plus_minus(value.mean) + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+
+
+def plus_minus(value: float) -> str:
+    """A number with its sign: ``+1.20``."""
+    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def verdict(value: Difference) -> str:
