@@ -31,7 +31,7 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: all well; 1: some rows failed; 2: wrong usage; 130: interrupted."""
+    """Run the command line. Exit code 0: all well; 1: some rows or scores failed; 2: wrong usage; 130: interrupted."""
     try:
         status = group.main(prog_name="python -m bench", standalone_mode=False)
     except UsageError as error:
@@ -80,8 +80,8 @@ def group() -> None:
 @request_options
 @click.option(
     "--tracker", type=click.Choice(["none", "comet"]), default="none", show_default=True,
-    help="comet: one experiment of comet-ml (the tracker, not COMET the metric) for each row and seed; "
-         "online with COMET_API_KEY, else an archive in RUNS/comet.",
+    help="comet: an experiment of comet-ml (the tracker, not COMET the metric) for each row and seed, and for each "
+         "trial; online with COMET_API_KEY, else an archive in RUNS/comet.",
 )  # fmt: skip
 def run(**options: Any) -> int:
     """Train the teacher and every student, score them, write the records and the page."""
@@ -94,8 +94,10 @@ def run(**options: Any) -> int:
         click.echo("nothing to do: every row is there already.")
     for name, reason in outcome.failures.items():
         click.echo(f"failed: {name}: {reason}", err=True)
+    for name, reason in outcome.unscored.items():
+        click.echo(f"recorded without this score: {name}: {reason}", err=True)
     click.echo(f"{outcome.rows - len(outcome.failures)} of {outcome.rows} rows finished; page: {outcome.page}")
-    return FAILED_ROWS if outcome.failures else 0
+    return FAILED_ROWS if outcome.failures or outcome.unscored else 0
 
 
 @group.command()
@@ -107,26 +109,31 @@ def plan(as_json: bool, **options: Any) -> None:
 
     from bench.forecast import described, forecast
     from bench.run import missing, prepare
+    from bench.timing import absent, timing
 
     prepared = prepare(request_of(**options))
     todo, found = missing(prepared), prepared.plan
+    listed = found.tasks
+    if prepared.request.speed and (speed := timing(prepared, planned=True)):
+        listed = (*listed, speed)
+        todo = tuple({task.key: task for task in (*todo, *absent(prepared, speed))}.values())
     keys = {task.key for task in todo}
-    there = {task.key for task in found.tasks if prepared.store.find(task.kind, task.key)}
+    there = {task.key for task in listed if prepared.store.find(task.kind, task.key)}
     rows = sorted({row.id for row in found.rows})
     if not as_json:
         for name, reason in found.left_out.items():
             click.echo(f"left out: {name}: {reason}", err=True)
-        for task in found.tasks:
+        for task in listed:
             state = "present" if task.key in there else "to do" if task.key in keys else "not needed"
             click.echo(f"{state:10}  {task.kind:9}  {task.key[:12]}  {task.label}")
-        click.echo(f"{len(rows)} rows, {len(found.rows)} with seeds; {len(todo)} of {len(found.tasks)} tasks to do, "
+        click.echo(f"{len(rows)} rows, {len(found.rows)} with seeds; {len(todo)} of {len(listed)} tasks to do, "
                    f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
     expected = forecast(prepared, todo, announce=partial(click.echo, err=True))
     if as_json:
         tasks = [
             {"kind": task.kind, "label": task.label, "key": task.key, "present": task.key in there,
              "seconds": expected.estimates[task.key].seconds if task.key in keys else None}
-            for task in found.tasks
+            for task in listed
         ]  # fmt: skip
         ahead = {name: value for name, value in asdict(expected).items() if name != "estimates"}
         click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": found.left_out, "forecast": ahead}, indent=1))
@@ -232,6 +239,33 @@ def explain(row: str, runs: Path, methods_dir: Path | None) -> None:
     click.echo(explained(runs, row, methods_dir))
 
 
+@group.command("compare")
+@click.argument("row_a")
+@click.argument("row_b")
+@click.option("--metric", type=click.Choice(["bleu", "chrf"]), default="bleu", show_default=True)
+@click.option("--test-set", help="Default: the one that the rows are ranked by.")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
+              help="Folder of more records; may be given several times.")  # fmt: skip
+@runs_option
+@json_option
+def compare_(
+    row_a: str, row_b: str, metric: str, test_set: str | None, results: tuple[Path, ...], runs: Path, as_json: bool
+) -> None:
+    """Test whether ROW_A and ROW_B ([DATASET/]ROW[@SEED]) differ, by the statistics of their sentences."""
+    from bench import compare
+
+    own = runs / "records"
+    folders = [*results, own] if own.is_dir() or not results else results
+    found = compare.compare_rows(
+        folders, row_a, row_b, test_set, "chrf" if metric == "chrf" else "bleu",
+        announce=lambda problem: click.echo(f"left out: {problem}", err=True),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(compare.as_json(found), indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n".join(compare.described(found)))
+
+
 @group.command()
 @click.argument("row")
 @runs_option
@@ -264,15 +298,39 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Folder of records; may be given several times. Default: leaderboard/results.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True)
-def publish(results: tuple[Path, ...], out: Path) -> None:
+@click.option("--co2e", "grams_per_kwh", type=click.FloatRange(min=0), metavar="GRAMS",
+              help="CO2e of a kilowatt-hour of the grid, to show that of the measured energy.")  # fmt: skip
+@click.option(
+    "--price", "price_per_hour", type=click.FloatRange(min=0), help="Price of a device-hour, to show costs in money."
+)
+@click.option("--currency", default="", help="Of the price, as EUR.")
+def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
     """Build the static leaderboard from records."""
     from bench.records import read_records
+    from leaderboard.costs import Factors
     from leaderboard.site import build
 
     reading = read_records(results or (Path("leaderboard/results"),))
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    click.echo(f"{len(reading.records)} records; page: {build(reading.records, out, notes=list(reading.problems))}")
+    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
+    click.echo(f"{len(reading.records)} records; page: {page}")
+
+
+@group.command()
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@data_dir_option
+@json_option
+def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) -> int:
+    """Check records, files or folders: schema, files, seeds, costs, and scores computed again from the outputs."""
+    from bench.validate import Validator, summary
+
+    verdicts = Validator(data_dir).validate(results)
+    if as_json:
+        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=1, default=str, ensure_ascii=False))
+    else:
+        click.echo("\n".join(summary(verdicts)))
+    return FAILED_ROWS if any(verdict.problems for verdict in verdicts) else 0
 
 
 @group.command()

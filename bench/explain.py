@@ -13,10 +13,12 @@ from bench.registry import Methods, load_methods
 from bench.results import Record, Sweep
 from bench.reuse import Finding, inspect
 from bench.store import Store
+from leaderboard.costs import totals
 from leaderboard.ranking import shared
 from leaderboard.recipes import flatten
 from leaderboard.site import amount, duration
 from leaderboard.sweeps import best_curve, extent, shared_values, shown_trials, value_names
+from leaderboard.units import energy, memory, operations
 
 WIDTH = 100
 """Columns of the text; a longer word stays whole, and so does the command, to be copied."""
@@ -120,15 +122,27 @@ def _sweep(sweep: Sweep, track: Literal["official", "open"]) -> list[str]:
 
 
 def _costs(record: Record) -> list[str]:
-    total = sum(phase.charged for phase in record.phases)
     rows: list[Sequence[Any]] = [
         (phase.name, phase.kind, duration(phase.seconds), phase.shared_by, duration(phase.charged),
-         f"{100 * phase.charged / total:.1f} %" if total else "–")
+         operations(phase.flops) if phase.flops else "", memory(phase.host_memory) if phase.host_memory else "",
+         energy(phase.joules) if phase.joules is not None else "")
         for phase in record.phases
     ]  # fmt: skip
-    rows.append(("total", "", "", "", duration(total), ""))
-    header = ("phase", "charged as", "wall time", "rows sharing it", "share", "of the total")
-    return [f"Costs of seed {record.seed}", *(_table(rows, header, "<<>>>>") if record.phases else ["  none recorded"])]
+    if not rows:
+        return [f"Costs of seed {record.seed}", "  none recorded"]
+    header = ("phase", "charged as", "wall time", "rows", "share", "operations", "memory", "energy")
+    sums = [
+        (total.name, duration(total.seconds.mean), operations(total.flops) if total.flops is not None else "",
+         energy(total.joules) if total.joules is not None else "")
+        for total in totals([record])
+    ]  # fmt: skip
+    return [
+        f"Costs of seed {record.seed}",
+        *_table(rows, header, "<<>>>>>"),
+        "Totals of the row's share, in device time",
+        *_table(sums, align="<>>"),
+        *_wrapped(f"energy: {_plain(record.energy)}", "  "),
+    ]
 
 
 def _artifacts(stored: Stored, store: Store, methods: Methods) -> list[str]:

@@ -86,15 +86,18 @@ def doctor(folder: Path) -> list[Entry]:
     from bench.data.datasets import DATASETS
     from bench.data.fetch import State, cache_folder, verify
     from bench.environment import cpu_name, installed, resolve_device
+    from bench.measure.energy import energy_meter
     from bench.sweep.slots import default_slots
 
-    slots = default_slots(resolve_device("auto"))
+    device = resolve_device("auto")
+    slots = default_slots(device)
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     entries = [
         Entry("processor", f"{cpu_name()}, {os.cpu_count()} cores"),
         *(Entry(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())),
         Entry("default slots", f"{slots.workers} tasks at a time, {slots.threads} threads each"),
         Entry("torch", torch.__version__ + ("" if torch.cuda.is_available() else "; sees no GPU: runs go to the CPU")),
+        Entry("energy", energy_meter([device], 1).description),
         Entry("run folder", f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"),
         Entry("data folder", f"{cache_folder()} (set BENCH_DATA or --data-dir to use another)"),
     ]
@@ -103,7 +106,13 @@ def doctor(folder: Path) -> list[Entry]:
         usable = all(state not in (State.MISSING, State.DAMAGED) for state in states)
         said = "ready" if usable else f"not here: python -m bench data fetch {name}"
         entries.append(Entry(f"data {name}", said))
-    for package, purpose in (("ctranslate2", "export --format ctranslate2"), ("ray", "run --cluster ray")):
+    optional = (
+        ("ctranslate2", "export --format ctranslate2"),
+        ("ray", "run --cluster ray"),
+        ("sacremoses", "run --metric legacy-bleu"),
+        ("unbabel-comet", "run --metric comet:PATH"),
+    )
+    for package, purpose in optional:
         found = installed(package)
         entries.append(Entry(package, found or f"not installed; {purpose} needs it: pip install {package}"))
     return entries

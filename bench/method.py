@@ -161,6 +161,7 @@ class Runner:
     Args:
         model: the network; ``frozen`` puts it in eval mode for good.
         autocast: makes the mixed-precision context of a pass, where there is one.
+        observed: makes the context that charges for a pass, where somebody keeps account of it.
     """
 
     def __init__(
@@ -169,10 +170,11 @@ class Runner:
         *,
         frozen: bool = False,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        observed: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.model = model.eval().requires_grad_(False) if frozen else model
         self.frozen = frozen
-        self._autocast = autocast
+        self._autocast, self._observed = autocast, observed
 
     @property
     def config(self) -> ModelConfig:
@@ -181,7 +183,7 @@ class Runner:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """The context of every pass: mixed precision, and no gradients for a frozen model."""
-        with self._autocast(), torch.no_grad() if self.frozen else nullcontext():
+        with self._observed(), self._autocast(), torch.no_grad() if self.frozen else nullcontext():
             yield
 
     def forward(

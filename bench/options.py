@@ -63,6 +63,13 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What students get alike: tokens (the default; tokens:N for another number), wall-clock:SECONDS, or "
                  "device-hours:HOURS with the teacher's cost charged.",
         ),
+        click.option(
+            "--metric", "metrics", multiple=True, metavar="NAME",
+            help="A further score of every row, also of those that are there; may be given several times. legacy-bleu: "
+                 "tokenised and lower-cased, only to be set beside older papers; comet:PATH: COMET, the metric (not "
+                 "comet-ml, the tracker), with a checkpoint of unbabel-comet on this machine, which must be trusted: "
+                 "loading it can run any code.",
+        ),
         click.option("--storage", help="Address of an Optuna storage, in place of journals in RUNS/sweeps."),
         click.option("--workers", type=click.IntRange(1), help="Tasks at a time; default: one for each core or GPU."),
         click.option(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from bench import ENGINE, SCORED
+from bench import ENGINE
 from bench.config import Depth, ModelConfig, Preset, TrainConfig
 from bench.errors import UsageError
+from bench.measure.metrics import Metric
 from bench.method import Delivery, Method, TeacherUse, TrainingText
 from bench.registry import Methods, source_hash
 from bench.results import row_id, shared_part
 from bench.store import content_hash
 from bench.sweep.space import Point, Space, space_of, with_point
 
-Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "speed"]
+Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric", "speed"]
+
+ROW_ENGINE = {kind: version for kind, version in ENGINE.items() if kind not in ("metric", "speed")}
+"""The versions that a row depends on: further metrics and its speed are measured of it, and make it no other row."""
 
 TRIAL_SEED = 0
 """Of every trial: a seed that no final run has, so that no final run is one that was selected."""
@@ -100,6 +104,8 @@ class Row:
     model: Task
     scores: Task
     sweep: Task | None = None
+    metrics: tuple[Task, ...] = ()
+    """One for each further metric that was asked for; they rest on the scores and are no part of the row."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,9 @@ class Plan:
         """Every task once, each after what it needs."""
         found: dict[str, Task] = {}
         for row in self.rows:
-            for task in row.scores.upstream:
-                found.setdefault(task.key, task)
+            for last in (row.scores, *row.metrics):
+                for task in last.upstream:
+                    found.setdefault(task.key, task)
         return tuple(found.values())
 
 
@@ -141,6 +148,8 @@ class Planner:
     """Dotted names that no sweep searches, because the user gave their values."""
     processes: int = 1
     """That train one model together."""
+    metrics: Sequence[Metric] = ()
+    """Further ones, by which each row's hypotheses are scored."""
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def plan(
@@ -345,7 +354,7 @@ class Planner:
             "source": source_hash(type(method)),
             "settings": settings,
             "space": sweep.space.as_json() if sweep else None,
-            "engine": SCORED,
+            "engine": ROW_ENGINE,
             **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
         return Row(
@@ -359,7 +368,13 @@ class Planner:
             model=model,
             scores=scores,
             sweep=sweep.task if sweep else None,
+            metrics=tuple(self._metric(metric, scores) for metric in self.metrics),
         )
+
+    def _metric(self, metric: Metric, scores: Task) -> Task:
+        inputs = {"metric": metric.name, "signature": metric.signature}
+        label = f"{metric.name} of {scores.label.removeprefix('scores of ')}"
+        return self._task("metric", label, inputs, scores, self._corpus(), work=0.01)
 
 
 def depth_of(task: Task) -> Depth:

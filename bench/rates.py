@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.config import Depth
+from bench.phases.base import OVERHEAD
 from bench.store import MANIFEST, Artifact, Inputs, Store
-from bench.train.trainer import CHECKPOINT_SECONDS
+from bench.train.trainer import CHECKPOINT_SECONDS, CHECKPOINTING, EVALUATION, TEACHER_PASSES, TRAINING
 
 Sizes = Mapping[str, Mapping[str, int]]
 """``pairs`` and ``target_tokens`` of each split, as a corpus artifact has them."""
@@ -45,11 +46,11 @@ class TrainingCost:
     @classmethod
     def of(cls, seconds: Mapping[str, float], work: TrainingWork) -> TrainingCost:
         """From the seconds that a training charged to its phases."""
-        training = seconds["training"]
+        training = seconds[TRAINING] + seconds.get(TEACHER_PASSES, 0.0)
         return cls(
             training / work.tokens,
-            seconds.get("dev evaluation", 0.0) / (work.evaluations * work.dev_tokens),
-            seconds.get("checkpointing", 0.0) / work.saves(training),
+            seconds.get(EVALUATION, 0.0) / (work.evaluations * work.dev_tokens),
+            seconds.get(CHECKPOINTING, 0.0) / work.saves(training),
         )
 
     def seconds(self, work: TrainingWork) -> float:
@@ -116,6 +117,22 @@ class PastRuns:
             _seconds(each) / sum(sizes[name]["target_tokens"] for name in each.details.get("sets", ["dev"]))
             for each in self._like(wanted, self._decoding, "scores", "dev")
             if (sizes := self._sizes(each))
+        )
+
+    def metric(self, inputs: Inputs) -> float | None:
+        """Seconds of a further metric, for each target token of the references."""
+        return _median(
+            _seconds(each) / sum(sizes[name]["target_tokens"] for name in each.details["values"])
+            for each in self._like(inputs, lambda its: its["metric"], "metric")
+            if (sizes := self._sizes(each))
+        )
+
+    def speed(self, inputs: Inputs) -> float | None:
+        """Seconds of measuring speed, for each row."""
+        return _median(
+            _seconds(each) / len(each.details["rows"])
+            for each in self._like(inputs, lambda its: [its["protocol"], its["search"]], "speed")
+            if each.details["rows"]
         )
 
     def text(self, inputs: Inputs) -> float | None:
@@ -192,7 +209,8 @@ def shape_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(artifact: Artifact) -> float:
-    return float(sum(artifact.details["seconds"].values()))
+    """Of the work itself, which grows with the text."""
+    return float(sum(value for name, value in artifact.details["seconds"].items() if name not in OVERHEAD))
 
 
 def _median(values: Iterator[float]) -> float | None:

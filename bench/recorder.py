@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import SCORED
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
+from bench.further import lacking, of_record, of_store, own_artifacts, with_further
+from bench.ledger import ledger
+from bench.measure.energy import NOT_MEASURED
 from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
-from bench.plan import Row, Task
+from bench.plan import ROW_ENGINE, Row, Task
 from bench.progress import Display
 from bench.records import Stored, check_files, parse_record, write_record
 from bench.registry import source_hash
@@ -26,7 +29,6 @@ from bench.results import (
     Environment,
     MethodRecord,
     Parameters,
-    Phase,
     Record,
     Score,
     StoredFile,
@@ -37,19 +39,10 @@ from bench.results import (
 )
 from bench.store import Artifact, content_hash
 from bench.sweep.executor import Failure
-from bench.track import CometTracker
+from bench.track import Tracking
+from bench.tracked import track_row, track_sweeps, track_trials
+from bench.train.trainer import PHASES
 from bench.tuning import Tuning
-
-KINDS = {
-    "tokenizer": "common",
-    "corpus": "common",
-    "teacher": "teacher",
-    "text": "distillation",
-    "student": "training",
-    "sweep": "tuning",
-    "scores": "evaluation",
-}
-"""As what the work of each kind of task is charged to a row."""
 
 
 @dataclass
@@ -59,7 +52,10 @@ class Recorder:
     prepared: Prepared
     display: Display | None = None
     tuning: Tuning | None = None
+    tracking: Tracking | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    unscored: dict[str, str] = field(default_factory=dict)
+    """Row, seed and further metric, of rows that are recorded without it."""
 
     def assign(self, task: Task) -> Any:
         return self.tuning.assign(task) if self.tuning else None
@@ -81,11 +77,17 @@ class Recorder:
         for row in self.prepared.plan.rows:
             if row.scores.key == task.key:
                 self.record(row, failure)
+            elif any(metric.key == task.key for metric in row.metrics):
+                self.score(row, task, failure)
+        if task.kind == "sweep" and self.tuning and self.tracking:
+            track_trials(self.tracking, self.prepared, task, self.tuning.trials(task))
 
     def record_all(self) -> None:
-        """Record every row that can be."""
+        """Record every row that can be, and have the tracker know of all that is there."""
         for row in self.prepared.plan.rows:
             self.record(row)
+        if self.tracking:
+            track_sweeps(self.tracking, self.prepared)
 
     def record(self, row: Row, failure: Failure | None = None) -> None:
         """Write the record of a row that has failed, or whose artifacts are all there; leave one that says the same."""
@@ -94,18 +96,29 @@ class Recorder:
             self.failures[f"{row.id}, seed {row.seed}"] = _reason(row, failure)
             write_record(prepared.records, failed_record(prepared, row, failure), {})
             return
-        if not is_recorded(prepared, row):
-            if not all(store.find(task.kind, task.key) for task in row.scores.lineage):
-                return
+        if stored := recorded(prepared, row):
+            if any(store.find(task.kind, task.key) for task in lacking(stored.record, row)):
+                write_record(prepared.records, *completed_record(prepared, row, stored))
+        elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
+        else:
+            return
+        if self.tracking:
+            track_row(self.tracking, prepared, row, prepared.records / _file(row))
 
+    def timed(self, changed: Collection[tuple[str, int]]) -> None:
+        """Have the tracker know of the rows, by name and seed, whose speed was put into their records."""
+        for row in self.prepared.plan.rows:
+            if self.tracking and (row.id, row.seed) in changed:
+                track_row(self.tracking, self.prepared, row, self.prepared.records / _file(row))
 
-def track(prepared: Prepared, tracker: CometTracker) -> None:
-    """Tell the tracker of every finished row whose model is there."""
-    for row in prepared.plan.rows:
-        model = prepared.store.find(row.model.kind, row.model.key)
-        if model and is_recorded(prepared, row):
-            tracker.track(prepared.records / _file(row), model.folder / "history.json")
+    def score(self, row: Row, task: Task, failure: Failure | None) -> None:
+        """Add a further metric to a row's record. Without it the row is as good as it was."""
+        name = f"{row.id}, seed {row.seed}"
+        if failure is None:
+            self.record(row)
+        elif name not in self.failures:
+            self.unscored[f"{name}, {task.inputs['metric']}"] = str(failure)
 
 
 def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str]]:
@@ -122,19 +135,36 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
     record = Record(
         **identity,
         status="ok",
+        energy=model.details["energy"],
         budget=_budget(prepared, row, model),
         test_access={name: _accesses(prepared, row, name) for name in values if name != DEV},
         model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
         scores=values,
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
-        phases=tuple(phase for task in row.scores.lineage for phase in _phases(prepared, row, task)),
+        phases=ledger(prepared, row),
+        walls={task.key: store.get(task.kind, task.key).details["wall"] for task in row.scores.lineage},
         artifacts=_artifacts(row),
         environment=Environment(
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
         ),
     )
-    return record, files
+    earlier = _stored(prepared, row)
+    same = earlier is not None and earlier.record.artifacts.get("scores") == row.scores.key
+    kept = of_record(earlier.record) if earlier and same else {}
+    return with_further(record, {**kept, **of_store(store, row)}), files
+
+
+def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:
+    """A row's record with the further metrics that were computed since, and its files, content by name.
+
+    The metrics it has stay in it. What they took is not charged to the row, which would be the same without them.
+    """
+    record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
+    again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
+    named = (file.file for score in record.scores.values() for file in score.files)
+    files = {name: (stored.folder / name).read_bytes().decode("utf-8") for name in named}
+    return record.model_copy(update=again), files
 
 
 def _scores(row: Row, scores: Artifact) -> tuple[dict[str, Score], dict[str, str]]:
@@ -158,6 +188,7 @@ def failed_record(prepared: Prepared, row: Row, failure: Failure) -> Record:
         budget=_budget(prepared, row, None),
         reason=_reason(row, failure),
         failure=failure.state,
+        energy=f"{NOT_MEASURED}: the row has failed",
         error_log=failure.log or None,
         environment=Environment(**environment(prepared.place.device, "unknown", prepared.slots.workers)),
     )
@@ -192,27 +223,38 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
         "primary": prepared.dataset.primary,
-        "energy": "not measured: no meter is read yet",
-        "engine": SCORED,
+        "engine": ROW_ENGINE,
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
         "command": command(prepared.request, prepared.place.device, row.method),
     }
 
 
-def is_recorded(prepared: Prepared, row: Row) -> bool:
-    """Whether the row's record is there, whole, with its hypotheses, and made from these artifacts."""
-    try:
-        stored = Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
-    except (FileNotFoundError, DataError):
-        return False
+def recorded(prepared: Prepared, row: Row) -> Stored | None:
+    """The row's record, if it is there, whole, with its hypotheses, and made from these artifacts.
+
+    Further metrics, which it may have or lack, make no difference.
+    """
+    if (stored := _stored(prepared, row)) is None:
+        return None
     record = stored.record
     asked = record.recipe["seeds"] == prepared.plan.preset.seeds
     accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
     logged = accesses == {name: len(times) for name, times in record.test_access.items()}
-    # Its speed, which is measured with that of others, is put in and replaced afterwards.
-    artifacts = {kind: key for kind, key in record.artifacts.items() if kind != "speed"}
-    return asked and logged and artifacts == _artifacts(row) and not check_files(stored)
+    whole = asked and logged and own_artifacts(record) == _artifacts(row) and not check_files(stored)
+    return stored if whole else None
+
+
+def is_recorded(prepared: Prepared, row: Row) -> bool:
+    """Whether :func:`recorded` finds the row's record."""
+    return recorded(prepared, row) is not None
+
+
+def _stored(prepared: Prepared, row: Row) -> Stored | None:
+    try:
+        return Stored(parse_record((prepared.records / _file(row)).read_bytes()), prepared.records)
+    except (FileNotFoundError, DataError):
+        return None
 
 
 def _accesses(prepared: Prepared, row: Row, test_set: str) -> list[str]:
@@ -241,42 +283,16 @@ def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecor
         spent = model.details["target_tokens"] if model else None
         return BudgetRecord(kind="tokens", limit=training.target_tokens, spent=spent)
     if model:
-        spent = sum(model.details["seconds"].values())
+        spent = sum(model.details["seconds"].get(name, 0.0) for name in PHASES)
         if preset.budget.kind == "device-hours":
             needed = [task for task in row.model.lineage if task.kind in ("teacher", "text")]
-            charged = [model, *(prepared.store.get(task.kind, task.key) for task in needed)]
-            spent = sum(map(device_seconds, charged)) / 3600
+            charged = sum(device_seconds(prepared.store.get(task.kind, task.key)) for task in needed)
+            spent = (charged + spent * model.details["processes"]) / 3600
     return BudgetRecord(kind=preset.budget.kind, limit=preset.budget.amount, spent=spent)
 
 
 def _file(row: Row) -> str:
     return f"{row.id}.s{row.seed}.json"
-
-
-def _phases(prepared: Prepared, row: Row, task: Task) -> list[Phase]:
-    """What a task cost, and over how many rows of this plan the cost is divided."""
-    artifact = prepared.store.get(task.kind, task.key)
-    rows = prepared.plan.rows
-    if task.kind == "teacher" and row.role != "teacher":
-        rows = tuple(other for other in rows if other.role != "teacher")
-    own = task.key == row.model.key
-    kind: Any = "training" if own else KINDS[task.kind]
-    shared = 1 if own and task.kind == "teacher" else sum(task in other.scores.lineage for other in rows)
-    if task.kind == "sweep":
-        seconds = _sweep(prepared, row).seconds
-        return [Phase(name="trials", kind=kind, seconds=seconds, shared_by=shared, artifact=task.key)]
-    tokens = artifact.details.get("target_tokens")
-    return [
-        Phase(
-            name=name if name.startswith("teacher") else f"{task.kind}: {name}",
-            kind=kind,
-            seconds=seconds,
-            target_tokens=tokens if name in ("training", "teacher decoding") else None,
-            shared_by=shared,
-            artifact=task.key,
-        )
-        for name, seconds in artifact.details["seconds"].items()
-    ]
 
 
 def _artifacts(row: Row) -> dict[str, str]:
@@ -300,6 +316,9 @@ def command(request: Request, device: str, method: str) -> str:
     if request.budget:
         kind, amount = request.budget
         words += ["--budget", f"{kind}:{int(amount) if kind == 'tokens' else amount}"]
+    for metric in request.metrics:
+        kind, colon, path = metric.partition(":")
+        words += ["--metric", f"{kind}{colon}{Path(path).name}"]
     for key, value in request.settings.items():
         head, _, rest = key.partition(".")
         if head == method or head in SECTIONS or not rest:

@@ -111,7 +111,10 @@ class Stored:
             raise DataError(f"{what} {path} cannot be read: {error.strerror}.") from error
         if hashlib.sha256(content).hexdigest() != stored.sha256:
             raise DataError(f"{what} {path} were changed: their SHA-256 is not the record's.")
-        return path, content.decode("utf-8")
+        try:
+            return path, content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{what} {path} are not UTF-8 text.") from error
 
 
 class Reading(NamedTuple):

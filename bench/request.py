@@ -11,6 +11,7 @@ from bench.config import SECTIONS, Preset, preset
 from bench.data.datasets import Dataset, get_dataset
 from bench.environment import resolve_device
 from bench.errors import UsageError, unknown_name
+from bench.measure.metrics import chosen_metric
 from bench.phases import Place
 from bench.plan import Plan, Planner
 from bench.registry import Methods, load_methods
@@ -36,6 +37,8 @@ class Request:
     """Kind and amount: ``("wall-clock", 60.0)`` seconds, ``("device-hours", 0.1)``, or ``("tokens", 200_000)``."""
     storage: str | None = None
     """The address of an Optuna storage, in place of journals in the run folder."""
+    metrics: tuple[str, ...] = ()
+    """Further ones, for rows that are there as well: ``legacy-bleu``, ``comet:PATH``."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``method.key`` or ``section.key`` of the preset, to its value."""
     workers: int | None = None
@@ -96,13 +99,14 @@ def resolve(request: Request) -> Prepared:
     pinned = frozenset(request.settings)
     chosen = preset(request.preset, overrides | options).without(pinned)
     dataset = get_dataset(request.dataset, request.languages)
+    metrics = tuple(dict.fromkeys(chosen_metric(each, dataset.languages[1]) for each in request.metrics))
     device = resolve_device(request.device)
     here = default_slots(device)
     if device != "cpu" and request.processes > len(here.devices):
         raise UsageError(f"--processes {request.processes} needs as many GPUs; there are {len(here.devices)}.")
     slots = _slots(request, here)
     identity, kind = dataset.identity(request.data_dir), device.split(":")[0]
-    planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes)
+    planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes, metrics)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
     store = Store(request.runs / "artifacts")
     # Workers may have another working directory, on a cluster also another machine.
@@ -115,6 +119,7 @@ def resolve(request: Request) -> Prepared:
         device,
         slots.workers,
         request.processes,
+        metrics,
     )
     return Prepared(request, dataset, plan, place, methods, slots, store)
 

@@ -18,6 +18,7 @@ RESTS_ON = {
     "text": ("corpus", "teacher"),
     "student": ("corpus", "teacher", "text", "sweep"),
     "scores": ("corpus", "teacher", "student"),
+    "metric": ("corpus", "scores"),
     "speed": ("corpus",),
 }
 """What a phase may need, for one whose manifest is not there to tell."""
@@ -52,7 +53,7 @@ def inspect(record: Record, store: Store, methods: Methods, *, whole: bool = Tru
 
     Args:
         whole: whether the record and its hypotheses are as they were written. If so, nothing is wanted but the row's
-            scores and what is missing on the way to them; otherwise all that the record tells of.
+            scores, its further ones, and what is missing on the way to them; otherwise all that the record tells of.
     """
     lineage = _Lineage(record, store, methods)
     wanted: set[str] = set()
@@ -64,7 +65,7 @@ def inspect(record: Record, store: Store, methods: Methods, *, whole: bool = Tru
                 want(need)
 
     for key, kind in lineage.kinds.items():
-        if kind == "scores" or not whole:
+        if kind in ("scores", "metric") or not whole:
             want(key)
     findings = []
     for key, kind in lineage.kinds.items():

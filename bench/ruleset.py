@@ -17,6 +17,20 @@ class Ruleset:
     """The score that orders a table."""
     overrun: float = 0.1
     """The share of its budget that a training may take beyond it, for it ends with a whole update and an evaluation."""
+    alpha: float = 0.05
+    """The chance of any wrong claim among those of a family of tests."""
+    randomisations: int = 10_000
+    """Trials of a randomisation test."""
+    replicates: int = 2_000
+    """Resamples behind an interval."""
+    level: float = 0.95
+    """The share of intervals that are to hold the true value."""
+    gap: float = 0.02
+    """The share by which the phases of an artifact may miss the wall time that its making took."""
+    gap_seconds: float = 0.5
+    """What they may always miss, for work that is over soon on a machine that does more at a time than it can."""
+    degenerate: float = 0.05
+    """The share of degenerate outputs of one kind from which on a row is marked."""
 
     def required_seeds(self, asked: int) -> int:
         """How many seeds a row needs when its run asked for ``asked``."""
@@ -25,6 +39,10 @@ class Ruleset:
     def overspent(self, limit: float, spent: float, batch: int = 0) -> bool:
         """Whether a training took too much beyond its limit; ``batch``, in the same unit, it may always exceed."""
         return spent - limit > max(limit * self.overrun, batch)
+
+    def unaccounted(self, wall: float, phases: float) -> bool:
+        """Whether the seconds of an artifact's phases do not add up to its wall time."""
+        return abs(wall - phases) > max(wall * self.gap, self.gap_seconds)
 
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
@@ -60,12 +78,26 @@ class Ruleset:
             "all were run alike. Other rows are shown apart with the reason.",
             f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
             "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
-            "Differences are shown with their spread; no significance test has been applied.",
-            "Training time is the wall time of training the row's own model. A run that delivers several students is "
-            "divided over them.",
-            "Total time adds what the row used of everything else: tokenizer, the trials behind its settings, the "
-            "teacher's training, decoding the training text, evaluation. A phase that several rows use is divided by "
-            "their number.",
+            f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
+            "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
+            "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
+            f"that a lucky seed is not taken for a better method. It needs {self.seeds} seeds of each row, and "
+            "statistics of their sentences.",
+            f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
+            "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
+            "not significantly different, which is no proof that they are equal.",
+            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
+            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows.",
+            "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
+            "the training of the student alone. The second adds what its method needed of the teacher: its passes "
+            "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
+            "several rows rest on, such as a teacher or a run that delivers several students, is divided by their "
+            "number.",
+            "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
+            "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
+            "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
+            "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
+            "that whoever builds the page has stated.",
         ]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,17 +13,18 @@ from rich.console import Console
 
 from bench.config import explain
 from bench.errors import UsageError
+from bench.further import lacking
 from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
-from bench.recorder import Recorder, failed_record, is_recorded, track
+from bench.recorder import Recorder, failed_record, recorded
 from bench.records import read_records
 from bench.request import Prepared, Request, resolve
 from bench.sweep.executor import Failure, execute
 from bench.sweep.local import LocalPool
 from bench.sweep.pool import Attempt, Pool, Report, Work
-from bench.timing import record_speed, timing
-from bench.track import CometTracker
+from bench.timing import absent, record_speed, timing
+from bench.track import Tracking
 from bench.tuning import Tuning
 from leaderboard.site import build
 
@@ -38,6 +39,8 @@ class Outcome:
     """Tasks that were carried out; the others were there already."""
     failures: Mapping[str, str]
     """Row and seed, or a method for which nothing could be planned, to the reason."""
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    """Row, seed and a further metric that failed, to the reason; the row is recorded without it."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -58,7 +61,8 @@ def prepare(request: Request) -> Prepared:
 def missing(prepared: Prepared) -> tuple[Task, ...]:
     """The tasks to carry out, each after what it needs.
 
-    A row needs its scores, and where it has no record yet also all that the record tells of.
+    A row needs its scores, and where it has no record yet also all that the record tells of; besides, each further
+    metric that its record lacks.
     """
     absent: dict[str, bool] = {}
     needed: dict[str, Task] = {}
@@ -72,7 +76,10 @@ def missing(prepared: Prepared) -> tuple[Task, ...]:
                 needed[task.key] = task
 
     for row in prepared.plan.rows:
-        for task in [row.scores] if is_recorded(prepared, row) else row.scores.lineage:
+        stored = recorded(prepared, row)
+        for task in [row.scores] if stored else row.scores.lineage:
+            visit(task)
+        for task in lacking(stored.record, row) if stored else row.metrics:
             visit(task)
     return tuple(needed.values())
 
@@ -90,24 +97,23 @@ def run(request: Request, console: Console) -> Outcome:
     for line in left_out:
         console.print(line, markup=False, highlight=False)
     recorder = Recorder(prepared, failures=dict(plan.left_out))
-    recorder.record_all()
-    if todo:
-        console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
-        _carry_out(prepared, todo, recorder, console)
+    with _tracking(request, console) as recorder.tracking:
         recorder.record_all()
-    timed, told = _timed(prepared, recorder, console)
-    if request.tracker == "comet":
-        track(prepared, CometTracker(request.runs / "comet", partial(console.print, markup=False, highlight=False)))
+        if todo:
+            console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
+            _carry_out(prepared, todo, recorder, console)
+            recorder.record_all()
+        timed, told = _timed(prepared, recorder, console)
     reading = read_records([request.runs / "records"])
     page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out, *told])
-    return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo) + timed, recorder.failures)
+    rows, trained = len(plan.rows) + len(plan.left_out), len(todo) + timed
+    return Outcome(page, rows, trained, recorder.failures, recorder.unscored)
 
 
-def absent(prepared: Prepared, task: Task) -> tuple[Task, ...]:
-    """The task and what it rests on, as far as it is to carry out."""
-    if prepared.store.find(task.kind, task.key):
-        return ()
-    return tuple(each for each in task.upstream if prepared.store.find(each.kind, each.key) is None)
+def _tracking(request: Request, console: Console) -> AbstractContextManager[Tracking | None]:
+    if request.tracker == "none":
+        return nullcontext()
+    return Tracking(request.runs.absolute() / "comet", partial(console.print, markup=False, highlight=False))
 
 
 def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[int, list[str]]:
@@ -120,7 +126,7 @@ def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[in
         return 0, []
     todo = absent(prepared, task) if prepared.request.speed else ()
     failures = _carry_out(prepared, todo, recorder, console) if todo else {}
-    record_speed(prepared, task)
+    recorder.timed(record_speed(prepared, task))
     told = [f"speed was not measured: {failures[task.key]}"] if task.key in failures else []
     for line in told:
         console.print(line, markup=False, highlight=False)

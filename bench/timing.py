@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from bench import ENGINE
-from bench.measure.speed import VERSION
-from bench.plan import Task
+from bench.further import with_speed
+from bench.plan import Row, Task
 from bench.recorder import failed_record
 from bench.records import Stored, read_records, rewrite_record
 from bench.request import Prepared
@@ -23,54 +23,58 @@ def timing(prepared: Prepared, *, planned: bool = False) -> Task | None:
     Args:
         planned: whether the rows that have not finished count as well: what is to be measured if they do.
     """
-    rows = {record.row: _finished(record) for record in _first_finished(prepared)}
-    if planned:
-        for row in prepared.plan.rows:
-            tokenizer = row.scores.upstream[0].key
-            rows.setdefault(
-                row.id, _entry(row.id, row.seed, (row.model.kind, row.model.key), tokenizer, row.delivery.depth)
-            )
+    rows = _finished(prepared)
+    unfinished = {row.id: _of_row(row) for row in reversed(prepared.plan.rows) if row.id not in rows} if planned else {}
+    rows |= unfinished
     if not rows:
         return None
-    preset, corpus = prepared.plan.preset, _corpus(prepared)
+    preset = prepared.plan.preset
+    corpus = next(task for task in prepared.plan.rows[0].scores.upstream if task.kind == "corpus")
     inputs = {
         "kind": "speed",
         "engine": ENGINE["speed"],
         "needs": [corpus.key],
         "protocol": preset.speed.model_dump(mode="json"),
-        "version": VERSION,
         "search": preset.search.model_dump(mode="json"),
         "primary": prepared.dataset.primary,
         "device": prepared.place.device.partition(":")[0],
         "rows": [rows[name] for name in sorted(rows)],
     }
     task = Task("speed", f"speed of {len(rows)} rows", inputs, (corpus,))
+    there = any(prepared.store.find(*row["model"]) for row in rows.values())
+    return task if unfinished or there or prepared.store.find(task.kind, task.key) else None
+
+
+def absent(prepared: Prepared, task: Task) -> tuple[Task, ...]:
+    """The task and what it rests on, as far as it is to be carried out."""
     store = prepared.store
-    there = any(store.find(kind, key) for kind, key in (row["model"] for row in rows.values()))
-    return task if planned or there or store.find("speed", task.key) else None
+    if store.find(task.kind, task.key):
+        return ()
+    return tuple(each for each in task.upstream if store.find(each.kind, each.key) is None)
 
 
-def record_speed(prepared: Prepared, task: Task) -> None:
-    """Write what was measured into the records of its rows: into that of the seed that was, and out of the others'."""
+def record_speed(prepared: Prepared, task: Task) -> set[tuple[str, int]]:
+    """Write what was measured into the records of its rows: into that of the seed that was, and out of the others'.
+
+    Returns:
+        Row and seed of the records that were changed.
+    """
     artifact = prepared.store.find(task.kind, task.key)
     if artifact is None:
-        return
+        return set()
     seeds = {row["row"]: row["seed"] for row in task.inputs["rows"]}
+    changed = set()
     for stored in _table(prepared):
         record = stored.record
         if record.row not in artifact.details["rows"]:
             continue
-        artifacts = {kind: key for kind, key in record.artifacts.items() if kind != task.kind}
-        speed = None
-        if record.seed == seeds[record.row]:
-            speed = Speed.model_validate(artifact.details["rows"][record.row])
-            artifacts[task.kind] = task.key
-        if (speed, artifacts) != (record.speed, record.artifacts):
-            rewrite_record(stored.folder, record.model_copy(update={"speed": speed, "artifacts": artifacts}))
-
-
-def _corpus(prepared: Prepared) -> Task:
-    return next(task for task in prepared.plan.rows[0].scores.upstream if task.kind == "corpus")
+        speed = Speed.model_validate(artifact.details["rows"][record.row]) if record.seed == seeds[record.row] else None
+        timed = with_speed(record, speed, artifact.key)
+        if timed != record:
+            now = datetime.now(UTC).replace(microsecond=0)
+            rewrite_record(stored.folder, timed.model_copy(update={"created": now}))
+            changed.add((record.row, record.seed))
+    return changed
 
 
 def _table(prepared: Prepared) -> list[Stored]:
@@ -81,20 +85,26 @@ def _table(prepared: Prepared) -> list[Stored]:
     return [each for each in read_records([prepared.records]).records if comparable(each.record) == mine]
 
 
-def _first_finished(prepared: Prepared) -> Iterable[Record]:
+def _finished(prepared: Prepared) -> dict[str, dict[str, Any]]:
     """The first finished seed of each row."""
-    found: dict[str, Record] = {}
+    found: dict[str, dict[str, Any]] = {}
     for stored in _table(prepared):
         if stored.record.status == "ok":
-            found.setdefault(stored.record.row, stored.record)
-    return found.values()
+            found.setdefault(stored.record.row, _of_record(stored.record))
+    return found
 
 
-def _finished(record: Record) -> dict[str, Any]:
+def _of_record(record: Record) -> dict[str, Any]:
     kind = "teacher" if record.role == "teacher" else "student"
-    model = (kind, record.artifacts[kind])
-    return _entry(record.row, record.seed, model, record.artifacts["tokenizer"], record.delivery.depth)
+    model, tokenizer = (kind, record.artifacts[kind]), record.artifacts["tokenizer"]
+    return _entry(record.row, record.seed, model, tokenizer, record.delivery.depth)
+
+
+def _of_row(row: Row) -> dict[str, Any]:
+    model, tokenizer = (row.model.kind, row.model.key), row.scores.upstream[0].key
+    return _entry(row.id, row.seed, model, tokenizer, row.delivery.depth)
 
 
 def _entry(row: str, seed: int, model: tuple[str, str], tokenizer: str, depth: tuple[int, int]) -> dict[str, Any]:
+    """What the task is told of a row, as JSON has it."""
     return {"row": row, "seed": seed, "model": list(model), "tokenizer": tokenizer, "depth": list(depth)}

@@ -70,6 +70,11 @@ class Tuning(AbstractContextManager["Tuning"]):
     def __exit__(self, *_: Any) -> None:
         self._open.close()
 
+    def trials(self, sweep: Task) -> tuple[Trial, ...]:
+        """What came of a sweep's trials so far."""
+        search = self._by_task.get(sweep.key)
+        return search.study.trials() if search else ()
+
     def known(self) -> dict[str, Failure]:
         """The failures of before that stand, by the key of the trial's training, or of its decoding if that failed."""
         failures = {}

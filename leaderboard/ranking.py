@@ -8,27 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.results import BudgetRecord, Parameters, Phase, Record, Sweep
+from bench.results import BudgetRecord, Parameters, Record, Sweep
 from bench.ruleset import RULES, Ruleset
+from leaderboard.costs import Total, family, totals
 from leaderboard.placement import reasons
 from leaderboard.recipes import comparable, distinguishing, own_recipe, trials_asked
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean over seeds and the standard deviation (n - 1); a single seed has none."""
-
-    mean: float
-    deviation: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of ``values``; None if there are none."""
-        if not values:
-            return None
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, len(values))
+from leaderboard.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -91,22 +76,14 @@ class Row:
         return self.sample.parameters
 
     @property
-    def training_seconds(self) -> Spread | None:
-        """Wall time of training the row's own model; its share, where the run delivered several."""
-        return self._seconds(lambda phase: phase.kind == "training")
+    def costs(self) -> tuple[Total, ...]:
+        """What it took, three ways and altogether, as ``leaderboard.costs`` has them."""
+        return totals(self.finished)
 
     @property
-    def total_seconds(self) -> Spread | None:
-        """Wall time of all phases, each divided by the rows that share it."""
-        return self._seconds(lambda phase: True)
-
-    @property
-    def training_shared_by(self) -> int:
-        """Over how many rows the training run is divided."""
-        return max((phase.shared_by for phase in self.sample.phases if phase.kind == "training"), default=1)
-
-    def _seconds(self, counts: Callable[[Phase], bool]) -> Spread | None:
-        return Spread.of([sum(map(_charged, filter(counts, record.phases))) for record in self.finished])
+    def family(self) -> int:
+        """How many rows came out of its training run."""
+        return family(self.finished)
 
 
 @dataclass(frozen=True)
@@ -251,10 +228,6 @@ def shared(records: Iterable[Record]) -> list[Record]:
         )
         for record in records
     ]
-
-
-def _charged(phase: Phase) -> float:
-    return phase.charged
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:

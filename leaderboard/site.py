@@ -22,9 +22,14 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES
+from leaderboard import units
+from leaderboard.comparison import differences
+from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
-from leaderboard.ranking import Difference, Row, Spread, aggregate
+from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
+from leaderboard.ranking import Difference, Row, aggregate
 from leaderboard.recipes import flatten
+from leaderboard.spread import Spread
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -32,6 +37,7 @@ PARTS = ("index.html", "rows", "hypotheses", "records")
 """All that a site consists of; a folder with anything else in it is never replaced."""
 FILE_NAME = 255
 """Bytes that a file's name can have."""
+NO_FACTORS = Factors()
 ROWS = 1_000_000
 """More rows than any run has: a phase that claims to be shared by more is no figure to show."""
 SHOWN_SENTENCES = 500
@@ -53,13 +59,14 @@ class Outputs:
     page: str
 
 
-def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) -> Path:
+def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), factors: Factors = NO_FACTORS) -> Path:
     """Write the site to the folder ``out`` and return its ``index.html``.
 
     The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
 
     Args:
         notes: sentences for the reader, such as what could not be read.
+        factors: what the user states of the price of energy and devices.
 
     Raises:
         UsageError: ``out`` holds something else than a site.
@@ -76,7 +83,7 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = ()) ->
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, told)
+        _write_site(work, stored, told, factors)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -92,10 +99,12 @@ def _unfit(record: Record) -> str | None:
     return None
 
 
-def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str]) -> None:
+def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str], factors: Factors) -> None:
     pages = _environment()
+    pages.globals["factors"] = factors
     tables = aggregate(each.record for each in stored.values())
-    for table in tables:
+    found = [differences(table, stored) for table in tables]
+    for table, differing in zip(tables, found):
         for row in table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
             outputs = _write_files(work, row, members, notes)
@@ -103,9 +112,11 @@ def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: l
                 _render(
                     pages, "hypotheses.html", work / output.page, root="../../", table=table, row=row, output=output
                 )
-            _render(pages, "row.html", work / row_page(row), root="../../", table=table, row=row, outputs=outputs)
+            shown = {"table": table, "row": row, "outputs": outputs, "differences": differing}
+            _render(pages, "row.html", work / row_page(row), root="../../", **shown)
     newest = max((each.record.created for each in stored.values()), default=None)
-    _render(pages, "index.html", work / "index.html", root="", tables=tables, notes=notes, rules=RULES, newest=newest)
+    known = {"tables": tables, "differences": found, "notes": notes, "newest": newest}
+    _render(pages, "index.html", work / "index.html", root="", **known)
 
 
 def row_page(row: Row) -> str:
@@ -189,13 +200,24 @@ def _environment() -> Environment:
         "value_names": value_names,
         "shared_values": shared_values,
         "flatten": flatten,
+        "degenerate_kinds": KINDS,
+        "degenerate_warnings": warnings,
+        "counted": counted,
+        "shares": shares,
+        "further_scores": further_scores,
         "shown_sentences": SHOWN_SENTENCES,
+        "rules": RULES,
     }
     pages.filters |= {
         "accesses": accesses,
         "spread": spread,
         "signed": signed,
+        "plus_minus": plus_minus,
         "duration": duration,
+        "operations": units.operations,
+        "energy": units.energy,
+        "grams": units.grams,
+        "memory": units.memory,
         "size": size,
         "amount": amount,
         "extent": extent,
@@ -223,8 +245,12 @@ def spread(value: Spread) -> str:
 
 def signed(value: Difference) -> str:
     """A difference with its sign and deviation: ``+1.20 ± 0.31``."""
-    number = f"{value.mean:+.2f}".replace("-", "\u2212")
-    return number + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+    return plus_minus(value.mean) + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
+
+
+def plus_minus(value: float) -> str:
+    """A number with its sign: ``+1.20``."""
+    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def verdict(value: Difference) -> str:

@@ -90,6 +90,8 @@ def arguments(wanted: Request) -> list[str]:
             words += [f"--{option}", str(value)]
     if not wanted.speed:
         words += ["--no-speed"]
+    for metric in wanted.metrics:
+        words += ["--metric", metric]
     if wanted.methods_dir:
         words += ["--methods-dir", str(wanted.methods_dir)]
     for key, value in wanted.settings.items():

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import micro
 import pytest
 import requests
 import torch
+from factories import make_record, seeds, store
 
 from bench import cli
 from bench import run as run_module
@@ -335,6 +337,72 @@ class TestList:
 
     def test_an_empty_list_is_no_error(self, call, tmp_path):
         assert call("list", "runs", "--runs", tmp_path) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    references = {"test": [f"Satz {number} steht hier ganz allein ." for number in range(40)]}
+    for method, wrong in (("baseline", 3), ("word_level", 8)):
+        for seed in (1, 2, 3):
+            every = wrong + seed / 10
+            lines = [line if number % every >= 1 else "falsch" for number, line in enumerate(references["test"])]
+            role, given = "baseline" if method == "baseline" else "method", {"test": lines}
+            record = make_record(method, seed, role=role, hypotheses=given, references=references)
+            store(folder, record, hypotheses=given, references=references)
+    store(folder, *seeds("old", [20.0, 21.0, 22.0]))
+    return folder
+
+
+class TestCompare:
+    def test_rows_in_words(self, call, results, tmp_path):
+        code, out, err = call("compare", "word_level", "baseline", "--results", results, "--runs", tmp_path)
+        assert (code, err) == (0, "")
+        head, a, b, difference, verdict, signature = out.splitlines()
+        assert head.startswith("synthetic, test, 40 sentences: BLEU, mean ± standard deviation over seeds")
+        assert re.fullmatch(r"  A  word_level\.2-2\.quick\.0badcafe  seeds 1, 2, 3  [\d.]+ ± [\d.]+", a)
+        assert b.startswith("  B  baseline.2-2.quick.0badcafe ")
+        assert re.fullmatch(r"  A - B  \+[\d.]+  95 % interval \+[\d.]+ to \+[\d.]+  p = 0\.\d{4}", difference)
+        assert verdict == "A is significantly better than B (p at most 0.05)."
+        assert signature.startswith("BLEU nrefs:1|")
+        assert "A is significantly worse than B" in call("compare", "baseline", "word_level", "--results", results)[1]
+
+    def test_one_seed_as_json(self, call, results):
+        words = (
+            "compare",
+            "word_level@1",
+            "synthetic/word_level@2",
+            "--metric",
+            "chrf",
+            "--results",
+            results,
+            "--json",
+        )
+        found = json.loads(call(*words)[1])
+        assert (found["metric"], found["models_only"], found["outcome"]) == ("chrf", True, "level")
+        assert found["a"]["seeds"] == [1]
+        assert found["verdict"] == (
+            "No significant difference (p above 0.05). One seed: this says something of these two models only, not of "
+            "the methods."
+        )
+
+    def test_the_runs_records_are_looked_at_too(self, call, results, tmp_path):
+        shutil.copytree(results, tmp_path / "runs" / "records")
+        (tmp_path / "runs" / "records" / "broken.json").write_text("{")
+        code, out, err = call("compare", "word_level", "baseline", "--runs", tmp_path / "runs", "--test-set", "test")
+        assert code == 0
+        assert "broken.json: not JSON" in err
+        assert "A is significantly better" in out
+
+    def test_what_cannot_be_compared(self, refused, results, tmp_path):
+        assert "there is no folder of records" in refused("compare", "a", "b", "--runs", tmp_path)
+        (tmp_path / "records").mkdir()
+        assert "there are no records in" in refused("compare", "a", "b", "--runs", tmp_path)
+        said = refused("compare", "word_levle", "baseline", "--results", results)
+        assert "unknown row 'word_levle'. Known: synthetic/baseline.2-2.quick.0badcafe, " in said
+        assert "run it again" in refused("compare", "old", "baseline", "--results", results)
+        said = refused("compare", "word_level", "baseline", "--test-set", "tset", "--results", results)
+        assert "Did you mean 'test'? Known: test." in said
 
 
 class TestCheck:

@@ -58,14 +58,27 @@ def test_scores_and_costs_are_by_seed_and_the_trials_are_shared(tuned_text):
     assert "1 test 12.00 45.00 decoded 2026-01-02 03:04:05" in found
     assert "2 test 13.00 45.00 decoded 2026-01-02 03:04:05" in found
     # Two seeds share 90 minutes of trials; with 0.2 + 20 + 60 + 5 seconds of its own each was charged 2785.2.
-    assert found.count("trials tuning 1 h 30 min 2 45 min 00 s 96.9 %") == 2
-    assert found.count("total 46 min 25 s") == 2
+    assert found.count("trials tuning 1 h 30 min 2 45 min 00 s") == 2
+    assert found.count("student 1 min 00 s") == 2
+    assert found.count("with the teacher's training 1 min 20 s") == 2
+    assert found.count("everything 46 min 25 s") == 2
+
+
+def test_operations_memory_and_energy_are_told_where_they_were_measured(tmp_path):
+    measured = Phase(
+        name="student training", kind="training", seconds=60.0, flops=3e9, host_memory=400_000_000, joules=99.0
+    )
+    store(tmp_path / "records", make_record(phases=(measured,), energy="RAPL package-0"))
+    found = lines(explain(tmp_path, "word_level"))
+    assert "student training training 1 min 00 s 1 1 min 00 s 3.00 GFLOP 400 MB 99.0 J" in found
+    assert "student 1 min 00 s 3.00 GFLOP 99.0 J" in found
+    assert "energy: RAPL package-0" in found
 
 
 def test_costs_are_shared_over_all_rows_that_are_there(tmp_path):
     phases = (Phase(name="teacher: training", kind="teacher", seconds=60.0, shared_by=9, artifact="t"),)
     store(tmp_path / "records", make_record(phases=phases), make_record("tie_kd", phases=phases))
-    assert "teacher: training teacher 1 min 00 s 2 30.0 s 100.0 %" in lines(explain(tmp_path, "word_level"))
+    assert "teacher: training teacher 1 min 00 s 2 30.0 s" in lines(explain(tmp_path, "word_level"))
 
 
 def test_one_seed_can_be_asked_for(tmp_path):

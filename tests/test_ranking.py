@@ -52,27 +52,6 @@ def test_rows_are_ordered_by_mean_bleu_whatever_their_role():
     assert [row.sample.method.name for row in table.placed] == ["high", "teacher", "baseline", "low"]
 
 
-def test_costs_by_hand():
-    # Shares: tokenizer 2/10, teacher 120/6, training 60/3 and 90/3, decoding 5.
-    runs = [make_record(seed=seed, training_seconds=time, shared_by=3) for seed, time in ((1, 60.0), (2, 90.0))]
-    (table,) = aggregate(runs)
-    (row,) = table.rows
-    assert row.training_seconds.mean == pytest.approx(25.0)
-    assert row.total_seconds.mean == pytest.approx(25.0 + 0.2 + 20.0 + 5.0)
-    assert row.training_shared_by == 3
-
-
-def test_training_time_adds_up_all_training_phases():
-    phases = (
-        Phase(name="stage 1", kind="training", seconds=10.0),
-        Phase(name="stage 2", kind="training", seconds=5.0),
-        Phase(name="corpus", kind="distillation", seconds=7.0, shared_by=2),
-    )
-    ((row,),) = [table.rows for table in aggregate([make_record(phases=phases)])]
-    assert row.training_seconds.mean == pytest.approx(15.0)
-    assert row.total_seconds.mean == pytest.approx(18.5)
-
-
 @pytest.mark.parametrize(
     ("records", "reasons"),
     [
@@ -255,8 +234,11 @@ def test_a_phase_is_shared_by_the_finished_rows_that_rest_on_its_artifact_in_the
         make_failed("a2d"),
     ]
     (table,) = aggregate(records)
-    seconds = {(row.sample.method.name, str(row.sample.delivery.depth)): row.total_seconds for row in table.rows}
-    means = {name: total.mean for name, total in seconds.items() if total}
+    means = {
+        (row.sample.method.name, str(row.sample.delivery.depth)): row.costs[-1].seconds.mean
+        for row in table.rows
+        if row.costs
+    }
     assert means[("teacher", str(records[0].delivery.depth))] == 60.0
     assert means[("word_level", "2-2")] == means[("tie_kd", "2-2")] == 60.0 / 2 + 10.0
     assert means[("aio_kd", "2-2")] == means[("aio_kd", "3-3")] == 5.0
@@ -452,5 +434,5 @@ def test_the_trials_are_part_of_the_total_time_and_shared_by_all_that_came_out_o
     records = [*tuned("aio_kd", [1.0] * 3, sweep), *tuned("aio_kd", [1.0] * 3, sweep, depth=Depth(3, 3))]
     (table,) = aggregate(records)
     for row in table.rows:
-        assert row.training_seconds == plain_table.rows[0].training_seconds
-        assert row.total_seconds.mean == pytest.approx(plain_table.rows[0].total_seconds.mean + 180.0 / 6)
+        assert row.costs[0] == plain_table.rows[0].costs[0]
+        assert row.costs[-1].seconds.mean == pytest.approx(plain_table.rows[0].costs[-1].seconds.mean + 180.0 / 6)

@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, store, tuned
 
@@ -70,14 +72,58 @@ def test_the_page_tells_what_the_ranking_found(pages):
     assert "13.00 ± 1.00" in text
     assert "+2.00 ± 0.00" in text
     assert "\u22121.17 ± 0.76" in text
-    assert "▲ above in 3 of 3 seeds" in text
-    assert "▼ below in 3 of 3 seeds" in text
+    told = " ".join(text.split())
+    assert "+2.00 ± 0.00not testedabove in 3 of 3 seeds" in told
+    assert "\u22121.17 ± 0.76not testedbelow in 3 of 3 seeds" in told
     assert "1 of 3 seeds finished" in text
     assert "seed 1 failed: out of memory" in text
-    assert "no significance test has been applied" in text
+    assert "No difference in this table has been tested." in text
+    assert "Word level 2-2: its records have no statistics of sentences." in told
     assert "one file was damaged" in text
     for sentence in RULES.text():
         assert sentence.replace("'", "\u2019") in text
+
+
+@pytest.fixture(scope="module")
+def tested_pages(tmp_path_factory):
+    """Two methods with real statistics, one better than the plain student and one like it."""
+    folder = tmp_path_factory.mktemp("tested")
+    references = {"test": [f"Satz {number} steht hier ganz allein ." for number in range(60)]}
+    for method, wrong in (("baseline", 30), ("word_level", 5), ("a2d", 29)):
+        for seed in (1, 2, 3):
+            random = np.random.default_rng((wrong, seed))
+            bad = set(random.permutation(60)[: wrong + seed].tolist())
+            lines = {"test": ["falsch" if n in bad else line for n, line in enumerate(references["test"])]}
+            role = "baseline" if method == "baseline" else "method"
+            record = make_record(method, seed, role=role, hypotheses=lines, references=references)
+            store(folder / "records", record, hypotheses=lines, references=references)
+    index = build(read_records([folder / "records"]).records, folder / "site")
+    return {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+
+
+def test_the_page_tells_which_differences_are_real(tested_pages):
+    page = tested_pages["index.html"]
+    text = " ".join(page.text.split())
+    board, wins = text.split("Which differences are real", 1)
+    assert "▲ significantly better" in board
+    assert "not significantly different" in board
+    assert "Group" in board
+    assert "3 pairs in all" in wins
+    assert "Row 1Word level 2-2 2" in wins, "each column names its row"
+    assert wins.count("▲ better") == wins.count("▼ worse") == 2
+    assert wins.count("tie") >= 2
+    assert "Not tested:" not in text
+    scopes = [attributes["scope"] for tag, attributes in page.elements if tag == "th"]
+    assert set(scopes) == {"col", "row"}
+
+
+def test_a_row_page_tells_its_difference_with_p_and_interval(tested_pages, pages):
+    text = " ".join(tested_pages["rows/synthetic/word_level.2-2.quick.0badcafe.html"].text.split())
+    assert re.search(r"significantly better, p = 0\.0\d{3}, 95 % interval \+[\d.]+ to \+[\d.]+; above in 3 of 3", text)
+    untested = " ".join(pages["rows/synthetic/word_level.2-2.quick.0badcafe.html"].text.split())
+    assert "not tested: its records have no statistics of sentences; above in 3 of 3 seeds" in untested
+    unplaced = " ".join(pages["rows/synthetic/tie_kd.2-2.quick.0badcafe.html"].text.split())
+    assert "not tested: the row is not placed; above, one seed" in unplaced
 
 
 def test_a_row_page_holds_what_is_needed_to_check_and_repeat(pages):
@@ -313,6 +359,8 @@ def hostile_records(text: str) -> list[Record]:
         ]
         for score in fixed["scores"].values():
             score |= {"bleu_signature": text, "chrf_signature": text, "sentences": 2}
+            score["degenerate"] = {"empty": 2, "repeated": 0, "copied": 0, "over_length": 0}
+            score["further"] = [{"name": "legacy-bleu", "value": 1e308, "signature": text, "legacy": True}]
             score["hypotheses"]["sha256"] = hashlib.sha256(f"{text}\n{text}\n".encode()).hexdigest()
         if record.status == "failed":
             fixed |= {"reason": text, "error_log": text}

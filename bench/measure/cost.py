@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Meter = Callable[[], float]
+"""Joules used so far, from any start."""
+
+
+@dataclass
+class Cost:
+    """What a phase took."""
+
+    seconds: float = 0.0
+    joules: float = 0.0
+    flops: float = 0.0
 
 
 class Ledger:
-    """Wall seconds by phase. A phase opened inside another is charged to itself only, so the phases add up.
+    """What each phase took. A phase opened inside another is charged to itself only, so the phases add up.
 
     Args:
-        seconds: what was charged before.
+        meter: read at each change of phase; without one there are no joules.
         synchronise: waits for work that was queued elsewhere, as on a GPU; called before each reading of the clock.
     """
 
-    def __init__(self, seconds: dict[str, float] | None = None, synchronise: Callable[[], None] = lambda: None) -> None:
-        self._synchronise = synchronise
-        self.seconds: dict[str, float] = dict(seconds or {})
+    def __init__(self, meter: Meter = lambda: 0.0, synchronise: Callable[[], None] = lambda: None) -> None:
+        self._meter, self._synchronise = meter, synchronise
+        self.costs: dict[str, Cost] = {}
+        self.restored = 0.0
+        """Seconds that were charged before this process."""
         self._open: list[str] = []
-        self._since = 0.0
+        self._since = self._joules = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Charge the time spent inside to ``name``."""
+        """Charge what is spent inside to ``name``."""
         self._charge()
         self._open.append(name)
         try:
@@ -32,18 +48,65 @@ class Ledger:
             self._charge()
             self._open.pop()
 
-    def snapshot(self) -> dict[str, float]:
-        """The seconds so far, the open phase included."""
-        self._charge()
-        return dict(self.seconds)
+    def add_flops(self, name: str, flops: float) -> None:
+        """Charge floating-point operations to a phase."""
+        self._cost(name).flops += flops
 
-    def total(self) -> float:
-        """The seconds of all phases so far, without waiting for queued work."""
-        return sum(self.seconds.values()) + (time.perf_counter() - self._since if self._open else 0.0)
+    def add_seconds(self, name: str, seconds: float) -> None:
+        """Charge time that passed elsewhere to a phase."""
+        self._cost(name).seconds += seconds
+
+    def restore(self, costs: Mapping[str, Mapping[str, float]]) -> None:
+        """Add what an earlier process had charged, as its :meth:`snapshot` has it."""
+        for name, cost in costs.items():
+            self._add(name, Cost(**cost))
+            self.restored += cost["seconds"]
+
+    def absorb(self, costs: Mapping[str, Mapping[str, float]], restored: float) -> None:
+        """Take over what another process charged while this one waited for it in its open phase.
+
+        Args:
+            costs: the other's snapshot.
+            restored: seconds of it that had been charged before.
+        """
+        self._charge()
+        waited = self._cost(self._open[-1])
+        waited.seconds -= sum(cost["seconds"] for cost in costs.values()) - restored
+        waited.joules = 0.0  # the other process read the same meters
+        for name, cost in costs.items():
+            self._add(name, Cost(**cost))
+        self.restored += restored
+
+    def snapshot(self) -> dict[str, dict[str, float]]:
+        """The costs so far, the open phase included, as JSON."""
+        self._charge()
+        return {name: asdict(cost) for name, cost in self.costs.items()}
+
+    def seconds(self, names: Collection[str] | None = None) -> float:
+        """The seconds of these phases so far, of all if None, without waiting for queued work."""
+        within = sum(cost.seconds for name, cost in self.costs.items() if names is None or name in names)
+        running = bool(self._open) and (names is None or self._open[-1] in names)
+        return within + (time.perf_counter() - self._since if running else 0.0)
+
+    def _add(self, name: str, cost: Cost) -> None:
+        mine = self._cost(name)
+        mine.seconds += cost.seconds
+        mine.joules += cost.joules
+        mine.flops += cost.flops
+
+    def _cost(self, name: str) -> Cost:
+        return self.costs.setdefault(name, Cost())
 
     def _charge(self) -> None:
         self._synchronise()
-        now = time.perf_counter()
+        now, joules = time.perf_counter(), self._meter()
         if self._open:
-            self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + now - self._since
-        self._since = now
+            cost = self._cost(self._open[-1])
+            cost.seconds += now - self._since
+            cost.joules += joules - self._joules
+        self._since, self._joules = now, joules
+
+
+def column(costs: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
+    """One of the figures of a snapshot, by phase."""
+    return {phase: cost[name] for phase, cost in costs.items()}

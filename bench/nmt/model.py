@@ -219,6 +219,11 @@ def parameter_counts(model: Transformer) -> ParameterCounts:
     )
 
 
+def multiplied_parameters(model: Transformer) -> int:
+    """The parameters that take part in a product for each token: all but embeddings, and the output projection."""
+    return parameter_counts(model).non_embedding + (model.output or model.embedding).weight.numel()
+
+
 def sinusoids(positions: int, width: int) -> Tensor:
     """(positions, width) sine and cosine waves, interleaved (Vaswani et al. 2017, section 3.5)."""
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.config import TrainConfig
 from bench.environment import environment
-from bench.phases import data, decoding, speed, training, trials
-from bench.phases.base import Phase, PhaseError, Place
+from bench.measure.cost import Ledger, column
+from bench.measure.energy import EnergyMeter, energy_meter
+from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
+from bench.measure.stopwatch import Stopwatch
+from bench.phases import data, decoding, metrics, speed, training, trials
+from bench.phases.base import INTERRUPTED, SETUP, Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
 from bench.sweep.pool import Attempt
@@ -27,6 +33,7 @@ MAKERS = {
     "dev": trials.dev,
     "sweep": trials.sweep,
     "scores": decoding.scores,
+    "metric": metrics.metric,
     "speed": speed.speed,
 }
 TRAININGS = ("teacher", "student")
@@ -41,17 +48,48 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
         UsageError: wrong input, which nobody but the user can mend.
         PhaseError: this task cannot be carried out.
     """
-    phase = Phase(task, place, Store(place.store), report, attempt)
+    store = Store(place.store)
+    if found := store.find(task.kind, task.key):
+        return found
     trains = task.kind in TRAININGS
-    maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
-    return phase.store.make(
+    stopwatch = Stopwatch(store.root / task.kind / f".{task.key}.seconds")
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        meter = energy_meter(place.devices, place.workers)
+        ledger = Ledger(meter.joules, partial(synchronise, place.device))
+        phase = Phase(task, place, store, report, attempt, ledger)
+        maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
+        reset_peaks(place.device)
+        with stopwatch, ledger.phase(SETUP):
+            details = maker(phase, folder)
+        stopwatch.before = max(stopwatch.before, ledger.restored)  # a checkpoint may be younger than its last reading
+        # What a killed attempt had done since its last checkpoint is lost, and was paid for.
+        ledger.add_seconds(INTERRUPTED, stopwatch.before - ledger.restored)
+        return {**details, "environment": where, **_costs(ledger, meter, place), "wall": stopwatch.seconds}
+
+    artifact = store.make(
         task.kind,
         task.inputs,
-        lambda folder: {**maker(phase, folder), "environment": where},
+        make,
         resumable=trains,
         waiting=lambda: report(0, 1, "waiting for another run") if report else None,
     )
+    stopwatch.clear()
+    return artifact
+
+
+def _costs(ledger: Ledger, meter: EnergyMeter, place: Place) -> dict[str, Any]:
+    """What a manifest tells of its phases."""
+    costs = {name: cost for name, cost in ledger.snapshot().items() if cost["seconds"]}
+    return {
+        "seconds": column(costs, "seconds"),
+        "flops": {name: flops for name, flops in column(costs, "flops").items() if flops},
+        "joules": column(costs, "joules") if meter.measures else None,
+        "energy": meter.description,
+        "host_memory": host_peak(),
+        "device_memory": device_peak(place.device),
+    }
 
 
 def precision(inputs: Mapping[str, Any], device: str) -> str:

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.config import Depth, SearchConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
 from bench.errors import TaskError
+from bench.measure.cost import Ledger
+from bench.measure.flops import decoding_flops
+from bench.measure.metrics import Metric
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 from bench.plan import Task
@@ -19,6 +24,9 @@ from bench.sweep.pool import Attempt
 from bench.train.trainer import Report
 
 DEV = "dev"
+SETUP, COUNTING, INTERRUPTED = OVERHEAD = ("set-up", "counting", "interrupted")
+"""Phases of any task beside its work: reading and writing what it needs, counting the operations of a sample, and what
+killed attempts had done in vain."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,16 @@ class Place:
     """Tasks that run at a time."""
     processes: int = 1
     """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
+    metrics: tuple[Metric, ...] = ()
+    """The further ones, by which hypotheses are scored."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All devices of a training."""
+        if self.device == "cpu":
+            return ("cpu",)
+        first = torch.device(self.device).index or 0
+        return tuple(f"cuda:{first + number}" for number in range(self.processes))
 
 
 class PhaseError(TaskError):
@@ -54,6 +72,8 @@ class Phase:
     store: Store
     report: Report | None
     attempt: Attempt
+    ledger: Ledger
+    """What it takes, from its first moment: all that is charged to no other phase is the set-up's."""
 
     def need(self, *kinds: str) -> Artifact:
         """The finished artifact of one of these kinds among all that the task rests on."""
@@ -68,6 +88,24 @@ class Phase:
         """A split of the encoded corpus."""
         return EncodedCorpus.open(self.need("corpus").folder / split)
 
+    def count_decoding(
+        self,
+        name: str,
+        model: Transformer,
+        sources: Sequence[list[int]],
+        search: SearchConfig,
+        *,
+        sample: Sequence[list[int]] | None = None,
+    ) -> None:
+        """Charge the operations of decoding ``sources`` to the phase ``name``, as a few sentences tell.
+
+        Args:
+            sample: where these are taken from, in place of ``sources``: test text is decoded only once.
+        """
+        with self.ledger.phase(COUNTING):
+            each = decoding_flops(model, sample or sources, search, self.place.device)
+        self.ledger.add_flops(name, each * sum(map(len, sources)))
+
     def progress(self, total: int, note: str) -> Callable[[int], None] | None:
         """Tells whoever listens how many of ``total`` are done."""
         report = self.report
@@ -75,8 +113,9 @@ class Phase:
 
 
 def device_seconds(artifact: Artifact) -> float:
-    """Wall seconds that an artifact took, times the devices that worked on it."""
-    return sum(artifact.details["seconds"].values()) * artifact.details.get("processes", 1)
+    """Wall seconds that an artifact took, times the devices that worked on it; interruptions are not counted."""
+    seconds = sum(value for name, value in artifact.details["seconds"].items() if name != INTERRUPTED)
+    return seconds * artifact.details.get("processes", 1)
 
 
 def translate(

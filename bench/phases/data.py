@@ -12,23 +12,21 @@ from bench.data.corpus import Splits
 from bench.data.datasets import get_dataset
 from bench.data.tokenizer import Tokenizer
 from bench.errors import UsageError
-from bench.measure.cost import Ledger
 from bench.phases.base import DEV, Phase, write_lines
 
 
 def tokenizer(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Train the tokenizer on the training text of both languages."""
     train = _splits(phase).train
-    ledger = Ledger()
-    with ledger.phase("tokenizer"):
+    with phase.ledger.phase("tokenizer"):
         config = TokenizerConfig.model_validate(phase.task.inputs["tokenizer"])
         Tokenizer.train([*train.source, *train.target], config, folder / "tokenizer.model")
-    return {"vocabulary": Tokenizer.load(folder / "tokenizer.model").size, "seconds": ledger.snapshot()}
+    return {"vocabulary": Tokenizer.load(folder / "tokenizer.model").size}
 
 
 def corpus(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Encode every split, and keep the text beside it; training pairs that are too long are left out."""
-    splits, tokenizer, ledger = _splits(phase), phase.tokenizer(), Ledger()
+    splits, tokenizer, ledger = _splits(phase), phase.tokenizer(), phase.ledger
     limit = phase.need("tokenizer").inputs["tokenizer"]["max_pieces"]
     with ledger.phase("encoding"):
         sizes = {}
@@ -44,7 +42,6 @@ def corpus(phase: Phase, folder: Path) -> Mapping[str, Any]:
         "sizes": sizes,
         "tests": list(splits.tests),
         "notes": list(splits.notes),
-        "seconds": ledger.snapshot(),
     }
 
 

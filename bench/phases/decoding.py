@@ -12,7 +12,7 @@ from typing import Any
 from bench.config import SearchConfig
 from bench.data.batches import EncodedCorpus
 from bench.data.tokenizer import Tokenizer
-from bench.measure.cost import Ledger
+from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score, sentence_bleu
 from bench.measure.statistics import sentence_statistics, statistics_content
 from bench.method import TrainingText
@@ -32,11 +32,13 @@ def text(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Decode the training sources, and nothing else, with the teacher."""
     wanted = TrainingText.model_validate(phase.task.inputs["text"])
     search = SearchConfig.model_validate(phase.task.inputs["search"])
-    corpus, tokenizer, ledger = phase.corpus("train"), phase.tokenizer(), Ledger()
+    corpus, tokenizer, ledger = phase.corpus("train"), phase.tokenizer(), phase.ledger
     sources, n_best = corpus.sources(), 1 if wanted.choose == "best" else wanted.n_best
+    model = load_model(phase.need("teacher").folder).to(phase.place.device)
+    phase.count_decoding("teacher decoding", model, sources, search)
     with ledger.phase("teacher decoding"):
         found = translate_ids(
-            load_model(phase.need("teacher").folder).to(phase.place.device),
+            model,
             sources,
             search,
             n_best=n_best,
@@ -59,7 +61,6 @@ def text(phase: Phase, folder: Path) -> Mapping[str, Any]:
         "empty": sum(not h.ids for _, h in outputs),
         "truncated": sum(len(h.ids) + 1 >= search.max_length(len(source)) for source, h in outputs),
         "over_twice_the_source": sum(len(h.ids) > 2 * len(source) for source, h in outputs),
-        "seconds": ledger.snapshot(),
     }
 
 
@@ -67,22 +68,28 @@ def scores(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Translate dev and the test sets, once, and score the detokenised text."""
     search = SearchConfig.model_validate(phase.task.inputs["search"])
     model = load_model(phase.need("teacher", "student").folder).truncated(depth_of(phase.task)).to(phase.place.device)
-    tokenizer, corpus, ledger = phase.tokenizer(), phase.need("corpus"), Ledger()
+    tokenizer, corpus, ledger = phase.tokenizer(), phase.need("corpus"), phase.ledger
     sets: dict[str, Any] = {}
     for name in (DEV, *corpus.details["tests"]):
         sources = phase.corpus(name).sources()
         if name != DEV:
             log_test_access(phase.place.store.parent, phase.task.key, name)
+        phase.count_decoding("decoding", model, sources, search, sample=phase.corpus(DEV).sources())
         with ledger.phase("decoding"):
             progress = phase.progress(len(sources), f"decoding {name}")
             lines = translate(model, tokenizer, sources, search, phase.place.device, progress)
         with ledger.phase("scoring"):
-            references = read_lines(corpus.folder / name / "target.txt")
-            quality = score(lines, references)
-            write_text(folder / f"{name}.tsv", statistics_content(sentence_statistics(lines, references)))
+            originals, references = (read_lines(corpus.folder / name / f"{side}.txt") for side in ("source", "target"))
+            statistics = sentence_statistics(lines, references)
+            write_text(folder / f"{name}.tsv", statistics_content(statistics))
+            sets[name] = {
+                **asdict(score(lines, references)),
+                "sentences": len(lines),
+                "degenerate": degenerate(lines, originals, references, statistics).model_dump(),
+                "length_ratio": length_ratio(statistics),
+            }
         write_lines(folder / f"{name}.txt", lines)
-        sets[name] = asdict(quality) | {"sentences": len(lines)}
-    return {"sets": sets, "parameters": parameter_counts(model)._asdict(), "seconds": ledger.snapshot()}
+    return {"sets": sets, "parameters": parameter_counts(model)._asdict()}
 
 
 def log_test_access(runs: Path, key: str, test_set: str) -> None:

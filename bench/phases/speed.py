@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -63,7 +62,7 @@ class _Outcome(NamedTuple):
 def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Measure the students of all rows, one after another; ``folder`` stays empty. A row whose model is gone is left
     out, an engine that fails has the reason in place of figures."""
-    started, inputs = time.perf_counter(), phase.task.inputs
+    inputs = phase.task.inputs
     protocol, device = SpeedConfig.model_validate(inputs["protocol"]), phase.place.device
     text = _text(phase, protocol)
     machine = _machine(device)
@@ -73,22 +72,23 @@ def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
     )
     engines, rows = ENGINES[device.partition(":")[0]], dict[str, Any]()
     progress = phase.progress(len(inputs["rows"]) * len(engines), "timing")
-    for number, row in enumerate(inputs["rows"]):
-        with contextlib.suppress(LookupError):
-            outcomes = []
-            for outcome in _measured(phase, row, protocol, text):
-                outcomes.append(outcome)
-                if progress:
-                    progress(number * len(engines) + len(outcomes))
-            rows[row["row"]] = Speed(
-                fingerprint=fingerprint,
-                machine=machine,
-                protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
-                source_sha256=sha256(file_content(text.lines).encode()).hexdigest(),
-                shared="; ".join(dict.fromkeys(each.shared for each in outcomes if each.shared)) or None,
-                engines=_compared(outcomes, text),
-            ).model_dump(mode="json")
-    return {"measured": measured, "rows": rows, "seconds": {"timing": time.perf_counter() - started}}
+    with phase.ledger.phase("timing"):
+        for number, row in enumerate(inputs["rows"]):
+            with contextlib.suppress(LookupError):
+                outcomes = []
+                for outcome in _measured(phase, row, protocol, text):
+                    outcomes.append(outcome)
+                    if progress:
+                        progress(number * len(engines) + len(outcomes))
+                rows[row["row"]] = Speed(
+                    fingerprint=fingerprint,
+                    machine=machine,
+                    protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
+                    source_sha256=sha256(file_content(text.lines).encode()).hexdigest(),
+                    shared="; ".join(dict.fromkeys(each.shared for each in outcomes if each.shared)) or None,
+                    engines=_compared(outcomes, text),
+                ).model_dump(mode="json")
+    return {"measured": measured, "rows": rows}
 
 
 def _text(phase: Phase, protocol: SpeedConfig) -> _Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import torch
 from bench.config import Depth, ModelConfig, SearchConfig, TrainConfig
 from bench.data.batches import EncodedCorpus
 from bench.errors import UsageError
+from bench.measure.cost import Ledger
+from bench.measure.energy import energy_meter
+from bench.measure.process import synchronise
 from bench.measure.quality import score
 from bench.method import Method
 from bench.nmt.export import load_model, save_model
 from bench.nmt.model import Transformer
-from bench.phases.base import DEV, Phase, PhaseError, Place, device_seconds, read_lines, translate
+from bench.phases.base import DEV, SETUP, Phase, PhaseError, Place, device_seconds, read_lines, translate
 from bench.plan import Task
 from bench.registry import load_methods, source_hash
 from bench.results import shared_part
@@ -61,7 +65,9 @@ def together(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """The training of a teacher or a student by several processes."""
     place = phase.place
     arguments = (phase.task, place, phase.attempt, folder)
-    return distributed.together(place.processes, _member, *arguments, device=place.device, report=phase.report)
+    told = distributed.together(place.processes, _member, *arguments, device=place.device, report=phase.report)
+    phase.ledger.absorb(told["costs"], told["restored"])
+    return told["details"]
 
 
 def _point(phase: Phase) -> Point:
@@ -122,6 +128,7 @@ def _train(
         folder=folder / SCRATCH,
         report=phase.report,
         splits=phase.attempt.splits,
+        ledger=phase.ledger,
     )
     trained = trainer.train()
     if trainer.group.leads:
@@ -142,5 +149,10 @@ def _member(
     task: Task, place: Place, attempt: Attempt, folder: Path, *, device: str, report: Report | None
 ) -> Mapping[str, Any]:
     """What one of several processes does of a training."""
-    phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt)
-    return teacher(phase, folder) if task.kind == "teacher" else student(phase, folder)
+    # The first process reads the meters of all devices.
+    meter = energy_meter(place.devices, place.workers)
+    ledger = Ledger(meter.joules, partial(synchronise, device))
+    phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt, ledger)
+    with ledger.phase(SETUP):
+        details = teacher(phase, folder) if task.kind == "teacher" else student(phase, folder)
+    return {"details": details, "costs": ledger.snapshot(), "restored": ledger.restored}

@@ -23,21 +23,22 @@ class Phase(Frozen):
 
     ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
     settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, or
-    passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding)
-    or ``evaluation`` (final decoding, scoring, timing).
+    passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding),
+    ``evaluation`` (final decoding, scoring, timing); and ``interrupted``, which is charged to nothing: what killed
+    processes had done since their last checkpoint.
     """
 
     name: str
-    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation"]
+    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "interrupted"]
     seconds: float = Field(ge=0, le=LONGEST, description="Wall time.")
     devices: Positive = 1
     """That worked on it together."""
     target_tokens: Count | None = None
     flops: float | None = Field(None, ge=0, description="Floating-point operations, two for a multiply-add.")
     host_memory: Count | None = None
-    """Peak bytes of the process, or of the largest of several, by the end of the phase."""
+    """Peak bytes of the process that carried out the phase's task, or of the largest of several."""
     device_memory: Count | None = None
-    """Peak bytes on a GPU by the end of the phase; None on a CPU."""
+    """Peak bytes on its GPU; None on a CPU."""
     joules: float | None = Field(None, ge=0, description="None where no meter could be read; the record says why.")
     shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
     artifact: str | None = None
@@ -49,5 +50,5 @@ class Phase(Frozen):
 
     @property
     def charged(self) -> float:
-        """The row's share in seconds."""
-        return self.seconds / self.shared_by
+        """The row's share in device-seconds."""
+        return self.device_seconds / self.shared_by if self.kind != "interrupted" else 0.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.config import Frozen
 from bench.results.base import Count, Label, Name, Sha256
@@ -57,6 +58,12 @@ class Score(Frozen):
     degenerate: Degenerate | None = None
     length_ratio: float | None = Field(None, ge=0, description="Words of the output by those of the reference (13a).")
     further: tuple[FurtherScore, ...] = ()
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if self.degenerate and max(self.degenerate.model_dump().values()) > self.sentences:
+            raise ValueError(f"more degenerate outputs of a kind than the {self.sentences} sentences")
+        return self
 
     @property
     def files(self) -> tuple[StoredFile, ...]:

@@ -64,6 +64,8 @@ class Training(Frozen):
     """Parts that each micro-batch was run in: 2 after the training had run out of memory."""
     processes: Positive = 1
     """That trained the model together."""
+    formula_flops: float | None = Field(None, ge=0)
+    """Six operations for each target token and parameter of the trained network that takes part in a product."""
 
 
 class Environment(Frozen):
@@ -119,7 +121,7 @@ class Record(Frozen):
     training: Training | None = None
     phases: tuple[Phase, ...] = ()
     walls: dict[str, Annotated[float, Field(ge=0, le=LONGEST)]] = {}
-    """Seconds that the making of an artifact took, interruptions left out, by a clock apart from its phases'."""
+    """Seconds that the making of each artifact took, killed attempts included, by a clock apart from its phases'."""
     energy: str
     """The meters behind the phases' energy, or ``not measured`` with the reason."""
     speed: Speed | None = None

@@ -172,7 +172,7 @@ def _child(task: Any, attempt: Attempt, work: Work, slots: Slots, messages: Conn
     faulthandler.enable()
     import torch
 
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     torch.set_num_threads(slots.threads)
 
     def report(done: int, total: int, note: str, value: tuple[int, float] | None = None) -> None:
@@ -234,7 +234,7 @@ def _publishable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when the driver is gone, however it went, so that no orphan goes on computing."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -41,7 +41,10 @@ class Progress:
     total_tokens: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
     """The state of fp16's gradient scaler."""
-    seconds: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the ledger had been charged with."""
+    flops: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The operations counted so far."""
 
     @property
     def evaluated(self) -> bool:
@@ -60,6 +63,7 @@ class Progress:
             total_updates=self.total_updates,
             total_tokens=self.total_tokens,
             saves=self.saves,
+            flops=self.flops,
         )
 
 
@@ -75,7 +79,8 @@ class Trained:
     best_dev_loss: float | None
     stages: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
-    seconds: dict[str, float]
+    formula_flops: float
+    """Six operations for each target token and parameter that takes part in a product."""
     splits: int
     """Parts of each micro-batch that a process ran one after the other."""
     processes: int

@@ -5,29 +5,37 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from bench.config import Depth, ModelConfig, TrainConfig
-from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
-from bench.losses import cross_entropies
+from bench.data.batches import EncodedCorpus, token_batches
 from bench.measure.cost import Ledger
+from bench.measure.flops import TrainingFlops, formula_flops
 from bench.method import Method, Runner, Stage
-from bench.nmt.model import Transformer
+from bench.nmt.model import Transformer, multiplied_parameters
 from bench.train import checkpoint
+from bench.train.evaluation import DevLoss
 from bench.train.group import Group
 from bench.train.optim import adam, learning_rate
 from bench.train.progress import Progress, Trained
 from bench.train.update import TrainingError, Updater, derived_seed
 
+TRAINING, TEACHER_PASSES, EVALUATION, CHECKPOINTING = PHASES = (
+    "training",
+    "online teacher passes",
+    "dev evaluation",
+    "checkpointing",
+)
+"""The phases of a training; a budget in seconds is for all of them together."""
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
 
@@ -40,15 +48,6 @@ class Report(Protocol):
         from 1 over all stages, and a measure of the network as it stands: dev BLEU where that chooses the checkpoint,
         otherwise the negated dev cross-entropy.
         """
-
-
-class DevLoss(NamedTuple):
-    """Cross-entropy per target token on dev, in nats."""
-
-    smoothed: float
-    """With the recipe's label smoothing: what training minimises."""
-    nll: float
-    """Without: comparable between recipes."""
 
 
 class Trainer:
@@ -67,6 +66,7 @@ class Trainer:
         splits: run each micro-batch in so many parts, one after the other, to save memory. The pairs of an update stay
             the same, and so does a loss that is a sum over tokens; dropout falls otherwise.
         folder: where checkpoints are kept; training goes on from the newest one found there.
+        ledger: is charged with what the training takes.
     """
 
     def __init__(
@@ -86,9 +86,10 @@ class Trainer:
         dev_bleu: Callable[[Depth], float] | None = None,
         report: Report | None = None,
         splits: int = 1,
+        ledger: Ledger | None = None,
     ) -> None:
         self.method, self.config, self.seed, self.device, self.folder = method, config, seed, device, folder
-        self.texts, self.dev, self.depths = texts, dev, depths
+        self.texts, self.depths = texts, depths
         self.dev_bleu, self.report, self.splits = dev_bleu, report, splits
         self.precision = chosen_precision(config, device)
         autocast = self._autocast()
@@ -97,11 +98,15 @@ class Trainer:
         self.modules = modules
         if modules is not None:
             self.network["method"] = modules.to(device)
+        self.ledger, self.flops = ledger or Ledger(), TrainingFlops()
         self.student = Runner(network, autocast=autocast)
-        self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast) if teacher is not None else None
+        self.teacher: Runner | None = None
+        if teacher is not None:
+            self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast, observed=self._teacher_pass)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         # What trains only parts of the network, or has modules of its own, may leave some out of an update.
         ragged = modules is not None or any(depth != network.config.depth for depth in depths)
+        self.dev_loss = DevLoss(self.student, dev, depths, config, self.group, device)
         self.updater = Updater(
             method,
             config,
@@ -117,7 +122,6 @@ class Trainer:
             ragged=ragged,
         )
         self.progress = Progress()
-        self.ledger = Ledger(synchronise=self._synchronise)
         self._saved = self._reported = time.perf_counter()
 
     def train(self) -> Trained:
@@ -128,16 +132,18 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         optimiser = self._resume()
-        with self.ledger.phase("training"):
+        with self.ledger.phase(TRAINING):
             for index, stage in enumerate(self.method.stages()):
                 if index < self.progress.stage:
                     continue
                 if index > self.progress.stage:
-                    self.progress = self.progress.next_stage(index, self.ledger.total())
+                    self.progress = self.progress.next_stage(index, self._spent())
                     optimiser = adam(self.network.parameters(), self.config)
                 self._run_stage(index, stage, optimiser)
                 self._deliver()
         done = self.progress
+        for name, flops in self.flops.total([stage["tokens"] for stage in done.stages]).items():
+            self.ledger.add_flops(name, flops)
         cells, real = (sum(stage[part] for stage in done.stages) for part in ("cells", "tokens_of_both_sides"))
         return Trained(
             target_tokens=done.total_tokens,
@@ -148,7 +154,7 @@ class Trainer:
             best_dev_loss=done.stages[-1]["best_dev_loss"],
             stages=tuple(done.stages),
             history=tuple(done.history),
-            seconds=self.ledger.snapshot(),
+            formula_flops=formula_flops(multiplied_parameters(self.student.model), done.total_tokens),
             splits=self.splits,
             processes=self.group.size,
         )
@@ -167,9 +173,11 @@ class Trainer:
                 for slot in optimiser.param_groups:
                     slot["lr"] = rate
                 parts = self.updater.cut(group)
-                now.tokens += self.updater.update(
-                    optimiser, text, parts, stage=index, update=now.update, epoch=now.epoch
-                )
+                own = int(sum(text.lengths[part.rows, 1].sum() for part in self.updater.mine(parts)))
+                with self.flops.update(TRAINING, index, now.update, own):
+                    now.tokens += self.updater.update(
+                        optimiser, text, parts, stage=index, update=now.update, epoch=now.epoch
+                    )
                 now.cursor += 1
                 now.cells += sum(len(part.rows) * int(text.lengths[part.rows].max(axis=0).sum()) for part in parts)
                 now.real_cells += int(sum(text.lengths[rows].sum() for rows in group))
@@ -215,7 +223,11 @@ class Trainer:
     def _done(self) -> float:
         """How much of the stage's budget is used, in the same unit."""
         now = self.progress
-        return self.group.agreed(self.ledger.total() - now.before) if self.config.seconds else now.tokens
+        return self.group.agreed(self._spent() - now.before) if self.config.seconds else now.tokens
+
+    def _spent(self) -> float:
+        """Seconds of this training so far, without what the task takes around it."""
+        return self.ledger.seconds(PHASES)
 
     def _due(self, done: float, goal: float) -> bool:
         """Whether to evaluate now. A budget in seconds keeps back what the closing evaluation may take."""
@@ -229,9 +241,10 @@ class Trainer:
 
     def _evaluate(self) -> None:
         now = self.progress
-        with self.ledger.phase("dev evaluation"):
+        with self.ledger.phase(EVALUATION):
             self.network.eval()
             loss = self.dev_loss()
+            self.ledger.add_flops(EVALUATION, self.dev_loss.flops)
             if not math.isfinite(loss.smoothed):
                 raise TrainingError(f"dev loss is not finite at update {now.update}")
             point: dict[str, Any] = {"stage": now.stage, "update": now.update, "tokens": now.tokens}
@@ -257,22 +270,9 @@ class Trainer:
         if better or self.config.average:
             name = f"kept-{now.stage}-{now.update:09d}.safetensors"
             if self.group.leads:
-                with self.ledger.phase("checkpointing"):
+                with self.ledger.phase(CHECKPOINTING):
                     checkpoint.save_tensors(self.folder / name, checkpoint.network_tensors(self.network))
             now.kept = [*now.kept, name][-max(self.config.average, 1) :]
-
-    @torch.inference_mode()
-    def dev_loss(self) -> DevLoss:
-        """The loss on dev, the mean over the delivered depths."""
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        batches = evaluation_batches(self.dev.lengths, self.config.batch_tokens)
-        for rows in batches[self.group.rank :: self.group.size]:
-            batch = self.dev.batch(rows).to(self.device)
-            for depth in self.depths:
-                logits = self.student.forward(batch, depth=depth).logits
-                totals += torch.stack(cross_entropies(logits, batch.labels, self.config.label_smoothing))
-        count = self.dev.target_tokens * len(self.depths)
-        return DevLoss(*(total / count for total in self.group.sum(totals).tolist()))
 
     def _deliver(self) -> None:
         """Give the network the stage's best weights, or the mean of its last ones."""
@@ -284,8 +284,10 @@ class Trainer:
         if not self.group.leads:
             return
         now = self.progress
-        with self.ledger.phase("checkpointing"):
-            now.seconds, now.scaler = self.ledger.snapshot(), self.scaler.state_dict()
+        with self.ledger.phase(CHECKPOINTING):
+            costs = self.ledger.snapshot()
+            now.costs = {name: costs[name] for name in PHASES if name in costs}
+            now.flops, now.scaler = self.flops.state, self.scaler.state_dict()
             now.saves += 1
             checkpoint.save_state(self.folder, now.saves, self.network, optimiser, asdict(now))
             for path in self.folder.glob("kept-*"):
@@ -299,14 +301,15 @@ class Trainer:
             self.progress = Progress(**checkpoint.read_progress(state))
             checkpoint.restore(state, self.network, optimiser)
             self.scaler.load_state_dict(self.progress.scaler)
-            self.ledger = Ledger(self.progress.seconds, self._synchronise)
+            self.ledger.restore(self.progress.costs)
+            self.flops = TrainingFlops(self.progress.flops)
         self.group.barrier()  # the next save removes what is read here
         return optimiser
 
-    def _synchronise(self) -> None:
-        """Wait for the device, so that queued work is charged to the phase that asked for it."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    @contextmanager
+    def _teacher_pass(self) -> Iterator[None]:
+        with self.ledger.phase(TEACHER_PASSES), self.flops.part(TEACHER_PASSES):
+            yield
 
     def _autocast(self) -> Callable[[], Any]:
         if self.precision == "fp32":
@@ -319,7 +322,7 @@ class Trainer:
             return
         self._reported = time.perf_counter()
         now, budget = self.progress, math.ceil(self.config.seconds) or self.config.target_tokens
-        done = int(self.ledger.total()) if self.config.seconds else now.total_tokens + now.tokens
+        done = int(self._spent()) if self.config.seconds else now.total_tokens + now.tokens
         self.report(min(done, budget), budget, note, *value)
 
 

@@ -87,6 +87,10 @@ class Updater:
             if rows.size
         ]
 
+    def mine(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that this process of the group works on."""
+        return [part for part in parts if part.number % self.group.size == self.group.rank]
+
     def update(
         self,
         optimiser: torch.optim.Optimizer,
@@ -105,7 +109,7 @@ class Updater:
         tokens = int(sum(text.lengths[part.rows, 1].sum() for part in parts))
         total = torch.zeros((), device=self.device)
         values: dict[str, Tensor] = {}
-        mine = [part for part in parts if part.number % self.group.size == self.group.rank]
+        mine = self.mine(parts)
         # A process with nothing to do takes part in sharing the gradients all the same.
         weight = 1.0 if mine else 0.0
         mine = mine or [parts[0]]

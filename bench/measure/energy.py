@@ -1,0 +1,110 @@
+"""Energy by hardware counters: RAPL of the processor, NVML of NVIDIA GPUs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RAPL = Path("/sys/class/powercap")
+NOT_MEASURED = "not measured"
+
+
+@dataclass
+class Counter:
+    """One hardware counter."""
+
+    name: str
+    read: Callable[[], float]
+    """Joules since any start."""
+    share: float
+    """The part of it that is charged: others use the same hardware."""
+
+
+@dataclass(frozen=True)
+class EnergyMeter:
+    """All counters of the hardware that a task runs on.
+
+    ``joules`` adds up what they count; ``description`` names them, or says ``not measured`` and why.
+    """
+
+    counters: tuple[Counter, ...]
+    description: str
+
+    def joules(self) -> float:
+        """Used so far, from any start; 0 without a counter."""
+        return sum(counter.share * counter.read() for counter in self.counters)
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is any counter."""
+        return bool(self.counters)
+
+
+def energy_meter(devices: Sequence[str], sharing: int, *, folder: Path = RAPL) -> EnergyMeter:
+    """The meter of a task.
+
+    Args:
+        devices: the GPUs it uses, as ``cuda:0``; or the CPU.
+        sharing: tasks that run at a time on this machine. Each is charged an equal part of the processor's energy, and
+            of a GPU's according to how many tasks there are for each GPU.
+    """
+    counters, said = [], []
+    for counter_or_reason in (_rapl(folder, sharing), *(_nvml(each, sharing) for each in devices if each != "cpu")):
+        if isinstance(counter_or_reason, str):
+            said.append(f"{NOT_MEASURED}: {counter_or_reason}")
+        else:
+            counters += counter_or_reason
+            said += [
+                each.name + (f", 1/{1 / each.share:g} of it" if each.share < 1 else "") for each in counter_or_reason
+            ]
+    return EnergyMeter(tuple(counters), "; ".join(dict.fromkeys(said)))
+
+
+def _rapl(folder: Path, sharing: int) -> list[Counter] | str:
+    """The packages of the processor; their parts are counted within them."""
+    packages = sorted(folder.glob("intel-rapl:[0-9]*"), key=lambda path: path.name)
+    packages = [path for path in packages if path.name.count(":") == 1]
+    if not packages:
+        return "this machine has no RAPL counters of its processor"
+    try:
+        return [Counter(f"RAPL {_text(path / 'name')}", _Wrapping(path), 1 / sharing) for path in packages]
+    except (OSError, ValueError) as error:
+        return f"the RAPL counters cannot be read ({type(error).__name__}): the system lets only root read them"
+
+
+class _Wrapping:
+    """A counter of microjoules that starts again from 0 at a limit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._range = folder / "energy_uj", int(_text(folder / "max_energy_range_uj"))
+        self._last, self._total = int(_text(self._path)), 0
+
+    def __call__(self) -> float:
+        now = int(_text(self._path))
+        self._total += (now - self._last) % (self._range + 1)
+        self._last = now
+        return self._total / 1e6
+
+
+def _nvml(device: str, sharing: int) -> list[Counter] | str:
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        gpu = torch.device(device).index or 0
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(gpu).uuid}")
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except ImportError:
+        return f"NVML of cuda:{torch.device(device).index or 0} needs the package nvidia-ml-py"
+    except Exception as error:  # NVML's errors have a base class of their own, which only the package knows
+        return f"NVML of {device} cannot be read ({error})"
+    here = max(1, -(-sharing // torch.cuda.device_count()))
+    return [Counter(f"NVML {device}", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, 1 / here)]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()

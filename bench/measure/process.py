@@ -1,0 +1,43 @@
+"""What a process can tell of itself and of its GPU: peak memory, and whether queued work is done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import torch
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def reset_peaks(device: str) -> None:
+    """Forget earlier peaks, where the system can."""
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5", encoding="ascii")
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def host_peak() -> int:
+    """Bytes of the most memory this process has had resident since the last reset, or its largest child ever."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return max(children, 1024 * int(line.split()[1]))
+    return max(children, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def device_peak(device: str) -> int | None:
+    """Bytes of the most memory that PyTorch has reserved on a GPU since the last reset; None on a CPU."""
+    return torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else None
+
+
+def synchronise(device: str) -> None:
+    """Wait for what was queued on a GPU, so that its time is charged to the phase that asked for it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

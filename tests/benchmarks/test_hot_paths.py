@@ -1,0 +1,130 @@
+"""The hot paths: training steps, the teacher's pass, search, batching, scoring, and the site."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from factories import seeds, store
+
+import methods
+from bench.config import ModelConfig, SearchConfig, TrainConfig
+from bench.data.batches import EncodedCorpus, token_batches
+from bench.measure.quality import score
+from bench.measure.statistics import sentence_statistics
+from bench.method import Runner, TeacherUse
+from bench.nmt.batch import EOS
+from bench.nmt.search import translate_ids
+from bench.records import read_records
+from bench.registry import load_methods
+from bench.train.optim import adam
+from bench.train.trainer import Trainer, new_network
+from leaderboard.site import build
+
+pytestmark = pytest.mark.benchmark(min_rounds=11, max_time=2.0, warmup=True, warmup_iterations=3, disable_gc=True)
+
+VOCABULARY = 500
+STUDENT = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=2, decoder_layers=2, norm="pre", dropout=0.1)
+TEACHER = STUDENT.model_copy(update={"encoder_layers": 4, "decoder_layers": 4, "dropout": 0.0})
+RECIPE = TrainConfig(
+    target_tokens=10_000, batch_tokens=512, learning_rate=1e-4, warmup_updates=1, label_smoothing=0.1, precision="fp32"
+)
+METHODS = sorted(path.stem for path in Path(methods.__file__).parent.glob("[a-z]*.py"))
+SENTENCES = 200
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
+    """Pairs of 8 to 30 pieces."""
+    draw, folder = random.Random(1), tmp_path_factory.mktemp("corpus")
+
+    def line() -> list[int]:
+        return [*draw.choices(range(EOS + 1, VOCABULARY), k=draw.randint(7, 29)), EOS]
+
+    EncodedCorpus.write(folder, [(line(), line()) for _ in range(200)], VOCABULARY)
+    return EncodedCorpus.open(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(corpus: EncodedCorpus) -> Any:
+    """The pairs of one batch."""
+    return token_batches(corpus.lengths, RECIPE.batch_tokens, seed=1, epoch=0)[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_step(name: str, measured: Any, corpus: EncodedCorpus, rows: Any, tmp_path: Path) -> None:
+    method = load_methods().get(name)({"min_depth": 1} if name == "aio_kd" else {})
+    trainer = Trainer(
+        method,
+        RECIPE,
+        new_network(method.architecture(STUDENT, TEACHER), VOCABULARY, seed=1),
+        teacher=new_network(TEACHER, VOCABULARY, seed=2) if method.teacher is TeacherUse.FROZEN else None,
+        modules=method.modules(STUDENT, TEACHER),
+        depths=[delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)],
+        texts=[corpus] * len(method.stages()),
+        dev=corpus,
+        seed=1,
+        device=torch.device("cpu"),
+        folder=tmp_path,
+    )
+    trainer.network.train()
+    optimiser, updater = adam(trainer.network.parameters(), RECIPE), trainer.updater
+    # Always the first update: what a method draws, such as depths, depends on the number.
+    tokens = measured(
+        lambda: updater.update(optimiser, corpus, updater.cut([rows]), stage=0, update=1, epoch=0)
+    )  # fmt: skip
+    assert tokens == corpus.lengths[rows, 1].sum()
+
+
+def test_teacher_pass(measured: Any, corpus: EncodedCorpus, rows: Any) -> None:
+    teacher, batch = Runner(new_network(TEACHER, VOCABULARY, seed=2), frozen=True), corpus.batch(rows)
+    assert measured(teacher.forward, batch).logits.shape == (batch.tokens, VOCABULARY)
+
+
+@pytest.mark.parametrize("beam", [1, 5], ids=["greedy", "beam 5"])
+def test_search(beam: int, measured: Any, corpus: EncodedCorpus) -> None:
+    model, config = new_network(STUDENT, VOCABULARY, seed=1).eval(), SearchConfig(beam=beam, max_ratio=1.0, max_extra=5)
+    sources = corpus.sources()[:32]
+    assert len(measured(translate_ids, model, sources, config, device="cpu")) == 32
+
+
+def test_batching(measured: Any) -> None:
+    lengths = np.random.default_rng(1).integers(5, 60, (100_000, 2), dtype=np.int32)
+    batches = measured(token_batches, lengths, 4096, seed=1, epoch=0)
+    assert sum(map(len, batches)) == len(lengths)
+
+
+@pytest.fixture(scope="module")
+def lines() -> tuple[list[str], list[str]]:
+    """Hypotheses, and references that differ in some words."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abdeiklmnorstu", k=draw.randint(2, 9))) for _ in range(2000)]
+    references = [[draw.choice(words) for _ in range(draw.randint(8, 25))] for _ in range(SENTENCES)]
+    hypotheses = [[word if draw.random() < 0.7 else draw.choice(words) for word in line] for line in references]
+    return [" ".join(line) for line in hypotheses], [" ".join(line) for line in references]
+
+
+def test_scoring(measured: Any, lines: tuple[list[str], list[str]]) -> None:
+    assert 20 < measured(score, *lines).bleu < 80
+
+
+def test_sentence_statistics(measured: Any, lines: tuple[list[str], list[str]]) -> None:
+    assert len(measured(sentence_statistics, *lines)) == SENTENCES
+
+
+@pytest.mark.benchmark(min_rounds=5)
+def test_site(measured: Any, tmp_path: Path) -> None:
+    """Some 100 records: 16 rows on each of two data sets, three seeds each."""
+    records = []
+    for number in range(16):
+        name = "baseline" if number == 0 else f"method_{number}"
+        for dataset in ("synthetic", "multi30k-en-de"):
+            more = {"dataset": dataset, "digest": f"{number:08x}", "role": "method" if number else "baseline"}
+            records += seeds(name, [20.0 + number / 4, 20.5 + number / 5, 21.0], **more)
+    reading = read_records([store(tmp_path / "records", *records)])
+    assert len(reading.records) == 96
+    assert measured(build, reading.records, tmp_path / "site").is_file()

@@ -1,0 +1,83 @@
+"""The ledger: phases that add up, joules beside seconds, and what it takes over from other processes."""
+
+import json
+
+import pytest
+
+from bench.measure.cost import Ledger, column
+
+
+class World:
+    """A clock and a meter that only the test moves."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.joules = 0.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def passes(self, seconds, joules=0.0):
+        self.now += seconds
+        self.joules += joules
+
+    def ledger(self):
+        return Ledger(lambda: self.joules)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    return World(monkeypatch)
+
+
+def test_an_inner_phase_is_charged_to_itself_only(world):
+    ledger = world.ledger()
+    with ledger.phase("outer"):
+        world.passes(1, 10)
+        with ledger.phase("inner"):
+            world.passes(3, 5)
+        world.passes(1, 2)
+    world.passes(100, 100)  # in no phase
+    assert json.loads(json.dumps(ledger.snapshot())) == {
+        "outer": {"seconds": 2.0, "joules": 12.0, "flops": 0.0},
+        "inner": {"seconds": 3.0, "joules": 5.0, "flops": 0.0},
+    }
+
+
+def test_the_phases_add_up_to_the_time_at_any_moment(world):
+    ledger = world.ledger()
+    with ledger.phase("a"):
+        world.passes(1)
+        with ledger.phase("b"):
+            world.passes(2)
+            assert ledger.seconds() == 3
+            assert ledger.seconds(["b"]) == 2
+            assert sum(column(ledger.snapshot(), "seconds").values()) == 3
+
+
+def test_a_resumed_ledger_goes_on_from_what_was_charged(world):
+    ledger = world.ledger()
+    ledger.restore({"training": {"seconds": 10.0, "joules": 1.0, "flops": 5.0}})
+    with ledger.phase("training"):
+        world.passes(2, 3)
+    ledger.add_flops("training", 2.0)
+    assert ledger.snapshot() == {"training": {"seconds": 12.0, "joules": 4.0, "flops": 7.0}}
+    assert ledger.restored == 10
+
+
+def test_what_another_process_charged_replaces_the_wait_for_it(world):
+    ledger = world.ledger()
+    with ledger.phase("set-up"):
+        world.passes(20, 200)  # of which the other process accounts for 18 seconds; 5 more are from before
+        ledger.absorb({"training": {"seconds": 23.0, "joules": 180.0, "flops": 9.0}}, restored=5.0)
+        world.passes(1, 7)
+    assert ledger.snapshot() == {
+        "set-up": {"seconds": 3.0, "joules": 7.0, "flops": 0.0},
+        "training": {"seconds": 23.0, "joules": 180.0, "flops": 9.0},
+    }
+    assert ledger.restored == 5
+
+
+def test_queued_work_is_waited_for_at_each_change_of_phase():
+    waits = []
+    ledger = Ledger(synchronise=lambda: waits.append(1))
+    with ledger.phase("a"), ledger.phase("b"):
+        pass
+    assert len(waits) == 4

@@ -1,0 +1,265 @@
+"""``bench validate``: what was computed from the files passes, and whatever is changed is found and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from factories import make_failed, make_record, store
+
+from bench.cli import group
+from bench.data import datasets
+from bench.data.corpus import ParallelText, Splits
+from bench.data.datasets import Dataset
+from bench.errors import UsageError
+from bench.measure.degenerate import degenerate, length_ratio
+from bench.measure.quality import score
+from bench.measure.statistics import sentence_statistics, statistics_content
+from bench.records import parse_record, write_record
+from bench.results import Phase, Record, StoredFile, file_content
+from bench.store import content_hash
+from bench.validate import Validator, summary
+
+WORDS = ("Haus", "Hund", "Katze", "Baum", "Fluss", "Berg")
+TARGET = {name: [f"das {name} ist {word} , nicht {number} ." for number, word in enumerate(WORDS)]
+          for name in ("dev", "test")}  # fmt: skip
+SOURCE = {name: [f"the {name} is {word}" for word in WORDS] for name in TARGET}
+OUTPUT = {name: [line.replace("nicht", "kaum") for line in lines] for name, lines in TARGET.items()}
+OUTPUT["test"][2] = ""
+OUTPUT["test"][3] = SOURCE["test"][3]
+
+
+def load(folder: Path) -> Splits:
+    text = {name: ParallelText(tuple(SOURCE[name]), tuple(TARGET[name])) for name in TARGET}
+    return Splits(ParallelText(("a",), ("b",)), text["dev"], {"test": text["test"]})
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch) -> None:
+    """In place of the embedded data set, one of six sentences."""
+    monkeypatch.setitem(datasets.DATASETS, "synthetic", Dataset("synthetic", "", ("xa", "xb"), "", "", load))
+
+
+def valid(seed: int = 1, **fields) -> Record:
+    """A record that is what its files say."""
+    identity = content_hash(datasets.DATASETS["synthetic"].identity())
+    fields = {"data_sha256": identity, "recipe": {"seeds": 1}, "hypotheses": OUTPUT, "references": TARGET} | fields
+    record, scores = make_record(seed=seed, **fields), {}
+    for name, made in record.scores.items():
+        counts = sentence_statistics(OUTPUT[name], TARGET[name])
+        more = {
+            "degenerate": degenerate(OUTPUT[name], SOURCE[name], TARGET[name], counts),
+            "length_ratio": length_ratio(counts),
+        }
+        scores[name] = made.model_copy(update=more)
+    return record.model_copy(update={"scores": scores} | {"budget": spent(record, 180_400)})
+
+
+def spent(record: Record, tokens: float | None, **more):
+    return record.budget.model_copy(update={"spent": tokens} | more)
+
+
+def written(folder: Path, *records: Record) -> Path:
+    return store(folder, *records, hypotheses=OUTPUT, references=TARGET)
+
+
+def problems(folder: Path, *records: Record) -> list[str]:
+    (verdict, *_) = Validator().validate([written(folder, *records)])
+    return list(verdict.problems)
+
+
+def test_a_record_that_is_what_its_files_say_passes(tmp_path):
+    assert problems(tmp_path, valid()) == []
+
+
+def with_score(test_set: str = "test", **changes):
+    def change(record: Record) -> Record:
+        changed = record.scores[test_set].model_copy(update=changes)
+        return record.model_copy(update={"scores": record.scores | {test_set: changed}})
+
+    return change
+
+
+def with_fields(**changes):
+    return lambda record: record.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_score(bleu=99.0), "test: BLEU is recorded as 99.000000, the statistics give"),
+        (with_score("dev", chrf=1.0), "dev: chrF is recorded as 1.000000, outputs and references give"),
+        (with_score(length_ratio=2.0), "test: length ratio is recorded as 2.000000"),
+        (with_score(degenerate=None), "test: statistics, counts of degenerate outputs or the length ratio are missing"),
+        (with_score(bleu_signature="nrefs:1|case:lc|version:2.5.1"), "test: BLEU has the signature 'nrefs:1|case:lc"),
+        (with_fields(data_sha256="e" * 64), "data_sha256 is not that of synthetic"),
+        (with_fields(energy=" "), "energy names neither"),
+        (with_fields(energy="not measured: "), "energy names neither"),
+        (with_fields(phases=()), "no phases"),
+        (lambda record: record.model_copy(update={"budget": spent(record, None)}), "does not say what was spent"),
+        (lambda record: record.model_copy(update={"budget": spent(record, 5.0)}), "not those of its training"),
+        (lambda record: record.model_copy(update={"budget": spent(record, 180_400, limit=1.0)}),
+         "not the recipe's training.target_tokens"),
+        (lambda record: record.model_copy(update={"scores": {"test": record.scores["test"]}}), "no scores of dev"),
+        (lambda record: record.model_copy(update={"recipe": record.recipe | {"seeds": 3}}), "no record of 2, 3"),
+        (lambda record: record.model_copy(update={"recipe": record.recipe | {"seeds": 10**12}}), "from 1 to 1000"),
+        (lambda record: record.model_copy(update={"recipe": record.recipe | {"dev_pairs": 4}}),
+         "dev: it has 6 outputs for 4 sentences"),
+    ],
+)  # fmt: skip
+def test_what_does_not_hold_is_named(tmp_path, change, message):
+    (path,) = written(tmp_path, valid()).rglob("*.json")
+    path.write_text(change(valid()).model_dump_json())
+    (verdict,) = Validator().validate([path])
+    assert message in " ".join(verdict.problems)
+
+
+def test_degenerate_outputs_are_counted_again(tmp_path):
+    record = valid()
+    counts = record.scores["test"].degenerate
+    assert (counts.empty, counts.copied) == (1, 1)
+    changed = with_score(degenerate=counts.model_copy(update={"empty": 0}))(record)
+    assert "test: degenerate outputs are empty=1" in problems(tmp_path, changed)[0]
+
+
+def test_statistics_of_other_outputs_are_found_though_they_give_the_score(tmp_path):
+    """Two sentences' counts changed places: the sums, and so the scores, stay as they are."""
+    record = valid()
+    counts = sentence_statistics(OUTPUT["test"], TARGET["test"])[[0, 2, 1, 3, 4, 5]]
+    files = {}
+    for name, made in record.scores.items():
+        files[made.hypotheses.file] = file_content(OUTPUT[name])
+        files[made.statistics.file] = statistics_content(sentence_statistics(OUTPUT[name], TARGET[name]))
+    name = record.scores["test"].statistics.file
+    files[name] = statistics_content(counts)
+    path = write_record(tmp_path, with_score(statistics=StoredFile.of(name, files[name]))(record), files)
+    (verdict,) = Validator().validate([path])
+    assert verdict.problems == ("test: the statistics of sentence 2 are not those of its output and reference.",)
+
+
+def test_phases_that_miss_the_wall_time_are_named(tmp_path):
+    def walls(wall: float) -> Record:
+        training = Phase(name="student training", kind="training", seconds=100.0, artifact="a1")
+        return valid(phases=(training, training.model_copy(update={"seconds": 20.0})), walls={"a1": wall})
+
+    assert problems(tmp_path / "a", walls(122.0)) == []
+    (problem,) = problems(tmp_path / "b", walls(123.0))
+    assert problem == "the phases of artifact a1 take 120.00 s, its making took 123.00 s."
+    assert "take 120.00 s" in problems(tmp_path / "c", walls(117.0))[0]
+
+
+def test_a_failed_record_has_no_scores_to_check(tmp_path):
+    failed = make_failed(data_sha256=valid().data_sha256, recipe={"seeds": 1})
+    assert problems(tmp_path, failed) == []
+
+
+def test_all_seeds_of_a_row_are_needed_failed_ones_too(tmp_path):
+    first, third = (valid(seed, recipe={"seeds": 3}) for seed in (1, 3))
+    folder = written(tmp_path, first, third)
+    assert [verdict.problems for verdict in Validator().validate([folder])] == [
+        ("of the 3 seeds of its row there is no record of 2.",)
+    ] * 2
+    written(tmp_path, make_failed(seed=2, data_sha256=first.data_sha256, recipe={"seeds": 3}))
+    assert [verdict.problems for verdict in Validator().validate([folder])] == [()] * 3
+
+
+def test_changed_files_and_other_names_are_found(tmp_path):
+    (path,) = written(tmp_path, valid()).rglob("*.json")
+    lines = path.with_name(valid().scores["test"].hypotheses.file)
+    lines.write_bytes(lines.read_bytes().replace(b"Haus", b"H\xffus"))
+    assert "were changed" in Validator().validate([path])[0].problems[0]
+    record = json.loads(path.read_bytes())
+    record["scores"]["test"]["hypotheses"]["sha256"] = StoredFile.of("x", "").sha256
+    lines.write_bytes(b"")
+    path.write_text(json.dumps(record))
+    assert "0 lines, the record says 6" in Validator().validate([path])[0].problems[0]
+    other = path.with_name("other.json")
+    other.write_bytes(path.read_bytes())
+    assert "must be called" in Validator().validate([other])[0].problems[0]
+
+
+def test_outputs_that_are_no_text_are_refused(tmp_path):
+    (path,) = written(tmp_path, valid()).rglob("*.json")
+    record, content = json.loads(path.read_bytes()), b"\xff\n" * 6
+    named = record["scores"]["test"]["hypotheses"]
+    path.with_name(named["file"]).write_bytes(content)
+    named["sha256"] = hashlib.sha256(content).hexdigest()
+    path.write_text(json.dumps(record))
+    assert "not UTF-8" in Validator().validate([path])[0].problems[0]
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema_version": 99}', '{"schema_version": 3}', '{"a": NaN}'])
+def test_what_is_no_record_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    (verdict,) = Validator().validate([tmp_path])
+    assert len(verdict.problems) == 1
+
+
+def test_without_the_data_set_the_rest_is_checked_and_the_reason_given(tmp_path):
+    verdicts = Validator().validate([written(tmp_path, valid(dataset="mine"))])
+    assert verdicts[0].problems == ()
+    assert summary(verdicts) == [
+        "not checked: of 1 records, outputs were not compared with references: mine is no data set that comes with "
+        "the program.",
+        "1 of 1 records pass.",
+    ]
+    bad = with_score(bleu=99.0)(valid(dataset="mine"))
+    assert "the statistics give" in problems(tmp_path, bad)[0]
+
+
+def test_a_data_set_whose_files_are_missing_is_no_fault_of_the_record(tmp_path):
+    (verdict,) = Validator(tmp_path).validate([written(tmp_path, valid(dataset="wmt22-de-dsb"))])
+    assert verdict.problems == ()
+    assert "data fetch wmt22-de-dsb" in verdict.skipped[0]
+
+
+@pytest.mark.parametrize("name", ["none", "empty"])
+def test_no_record_at_all_is_wrong_usage(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="there is no"):
+        Validator().validate([tmp_path / name])
+
+
+def test_a_file_given_twice_counts_once(tmp_path):
+    folder = written(tmp_path, valid())
+    assert len(Validator().validate([folder, *folder.rglob("*.json")])) == 1
+
+
+def command(*words: object) -> int:
+    return group.main(["validate", *map(str, words)], standalone_mode=False)
+
+
+def test_the_command_tells_by_its_exit_code(tmp_path, capsys):
+    good, bad = written(tmp_path / "good", valid()), written(tmp_path / "bad", valid())
+    (path,) = bad.rglob("*.json")
+    path.write_text(with_fields(energy="")(valid()).model_dump_json())
+    assert command(good) == 0
+    assert capsys.readouterr().out == "1 of 1 records pass.\n"
+    assert command(good, bad) == 1
+    refused, last = capsys.readouterr().out.splitlines()
+    assert refused == f"refused: {path}: energy names neither a meter nor why nothing was measured."
+    assert last == "1 of 2 records pass."
+    assert command(bad, "--json") == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["path"], len(found["problems"]), found["skipped"]) == (str(path), 1, [])
+    with pytest.raises(UsageError):  # which ends the program with exit code 2
+        command(tmp_path / "nothing")
+
+
+def test_a_seed_of_sacrebleu_that_is_none_changes_nothing(tmp_path, monkeypatch):
+    """sacreBLEU reads ``SACREBLEU_SEED=0`` as no seed; nothing of ours may depend on that."""
+    folder, quality = written(tmp_path, valid()), []
+    for seed in ("0", "12345"):
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+        quality.append(score(OUTPUT["test"], TARGET["test"]))
+        assert [verdict.problems for verdict in Validator().validate([folder])] == [()]
+    assert quality[0] == quality[1]
+
+
+def test_a_finished_run_passes(finished):
+    verdicts = Validator().validate([finished.request.runs / "records"])
+    assert [verdict.problems for verdict in verdicts] == [()] * 9
+    record = parse_record(verdicts[0].path.read_bytes())
+    assert record.scores["test"].degenerate is not None
