@@ -16,9 +16,8 @@ from bench.store import Store
 from leaderboard.costs import totals
 from leaderboard.ranking import shared
 from leaderboard.recipes import flatten
-from leaderboard.site import amount, duration
 from leaderboard.sweeps import best_curve, extent, shared_values, shown_trials, value_names
-from leaderboard.units import energy, memory, operations
+from leaderboard.text import amount, duration, energy, memory, operations
 
 WIDTH = 100
 """Columns of the text; a longer word stays whole, and so does the command, to be copied."""

@@ -29,6 +29,8 @@ class Ruleset:
     """The share by which the phases of an artifact may miss the wall time that its making took."""
     gap_seconds: float = 0.5
     """What they may always miss, for work that is over soon on a machine that does more at a time than it can."""
+    spread: float = 0.05
+    """The share of its median by which the passes of a timing may differ before it is marked."""
     degenerate: float = 0.05
     """The share of degenerate outputs of one kind from which on a row is marked."""
 
@@ -95,6 +97,10 @@ class Ruleset:
             "number.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
+            "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
+            "one go; only such speeds stand in one table. Passes over a fixed source file are repeated after a "
+            "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
+            f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
             "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
             "that whoever builds the page has stated.",

@@ -9,11 +9,8 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,14 +19,13 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES
-from leaderboard import units
+from leaderboard import speeds, text
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
-from leaderboard.ranking import Difference, Row, aggregate
+from leaderboard.ranking import Row, aggregate
 from leaderboard.recipes import flatten
-from leaderboard.spread import Spread
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -206,23 +202,31 @@ def _environment() -> Environment:
         "shares": shares,
         "further_scores": further_scores,
         "shown_sentences": SHOWN_SENTENCES,
+        "measured": speeds.measured,
+        "together": speeds.together,
+        "headlines": speeds.headlines,
+        "speed_headlines": speeds.HEADLINES,
+        "speed_column": speeds.column,
+        "speed_names": speeds.NAMES,
+        "speed_warnings": speeds.warnings,
         "rules": RULES,
     }
     pages.filters |= {
-        "accesses": accesses,
-        "spread": spread,
-        "signed": signed,
-        "plus_minus": plus_minus,
-        "duration": duration,
-        "operations": units.operations,
-        "energy": units.energy,
-        "grams": units.grams,
-        "memory": units.memory,
-        "size": size,
-        "amount": amount,
+        "accesses": text.accesses,
+        "spread": text.spread,
+        "signed": text.signed,
+        "plus_minus": text.plus_minus,
+        "search": speeds.search,
+        "duration": text.duration,
+        "operations": text.operations,
+        "energy": text.energy,
+        "grams": text.grams,
+        "memory": text.memory,
+        "size": text.size,
+        "amount": text.amount,
         "extent": extent,
-        "verdict": verdict,
-        "web_address": web_address,
+        "verdict": text.verdict,
+        "web_address": text.web_address,
     }
     return pages
 
@@ -230,66 +234,3 @@ def _environment() -> Environment:
 def _printable(value: Any) -> Any:
     """Make unprintable characters visible; the autoescape that follows deals with markup."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
-
-
-def accesses(record: Record) -> dict[str, tuple[datetime, ...]]:
-    """When each test set was decoded; a set with a score and no time was not logged."""
-    names = dict.fromkeys((*record.scores, *record.test_access))
-    return {name: record.test_access.get(name, ()) for name in names if name != RULES.selection}
-
-
-def spread(value: Spread) -> str:
-    """A mean with its deviation: ``31.42 ± 0.21``."""
-    return f"{value.mean:.2f}" + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
-
-
-def signed(value: Difference) -> str:
-    """A difference with its sign and deviation: ``+1.20 ± 0.31``."""
-    return plus_minus(value.mean) + (f" ± {value.deviation:.2f}" if value.deviation is not None else "")
-
-
-def plus_minus(value: float) -> str:
-    """A number with its sign: ``+1.20``."""
-    return f"{value:+.2f}".replace("-", "\u2212")
-
-
-def verdict(value: Difference) -> str:
-    """``above``, ``below`` or ``level``, as the two shown decimals have it."""
-    shown = round(value.mean, 2)
-    return "above" if shown > 0 else "below" if shown < 0 else "level"
-
-
-def duration(seconds: float) -> str:
-    """A time to read: ``4.2 s``, ``3 min 05 s`` or ``2 h 07 min``."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,} h {minutes:02d} min"
-
-
-def size(count: int) -> str:
-    """A count to read: ``812``, ``213 k`` or ``61.4 M``; past all that is counted, ``1.0e+400``."""
-    if count < 1_000:
-        return str(count)
-    if count >= 1e15:
-        return f"{Decimal(count):.1e}"
-    return f"{count / 1e3:.0f} k" if count < 999_500 else f"{count / 1e6:,.1f} M"
-
-
-def amount(value: float, kind: str) -> str:
-    """So much of a kind of budget: ``180,000 target tokens``, ``2 min 00 s of training`` or ``0.25 device-hours``."""
-    if kind == "wall-clock":
-        return f"{duration(value)} of training"
-    return f"{value:,.0f} target tokens" if kind == "tokens" else f"{value:,.3g} device-hours"
-
-
-def web_address(link: str) -> str | None:
-    """``link`` if it is a plain web address, so that no other scheme ever becomes a link."""
-    try:
-        parts = urlsplit(link)
-    except ValueError:
-        return None
-    return link if parts.scheme in ("http", "https") and parts.netloc and not re.search(r"\s", link) else None

@@ -5,7 +5,7 @@ from factories import make_failed, make_record
 
 from bench.results import Phase
 from leaderboard.costs import Factors, family, totals
-from leaderboard.units import energy, grams, memory, operations
+from leaderboard.text import energy, grams, memory, operations
 
 PHASES = (
     Phase(name="tokenizer", kind="common", seconds=2.0, shared_by=10, joules=20.0, flops=0.0),

@@ -8,8 +8,8 @@ from bench.results import Phase
 from bench.ruleset import RULES, Ruleset
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.ranking import Difference, aggregate
-from leaderboard.site import amount, duration, signed, size, spread, verdict
 from leaderboard.sweeps import curves
+from leaderboard.text import amount, duration, signed, size, spread, verdict
 
 
 def test_means_deviations_and_paired_differences():

@@ -17,7 +17,8 @@ from bench.errors import UsageError
 from bench.records import Stored, read_records
 from bench.results import MethodRecord, PaperRecord, Parameters, Phase, Record
 from bench.ruleset import RULES
-from leaderboard.site import SHOWN_SENTENCES, build, web_address
+from leaderboard.site import SHOWN_SENTENCES, build
+from leaderboard.text import web_address
 
 
 class Page(HTMLParser):

@@ -113,7 +113,7 @@ def test_the_ledger_is_tracked_phase_by_phase(tmp_path: Path, history: Path) -> 
     }
     rows = table(found.files["ledger.csv"])
     assert [row["name"] for row in rows] == ["student training", "final decoding", "final decoding"]
-    assert (rows[0]["charged"], rows[0]["joules"], rows[1]["joules"]) == ("15.0", "30.5", "")
+    assert (rows[0]["charged"], rows[0]["joules"], rows[1]["joules"]) == ("30.0", "30.5", "")
 
 
 def test_a_row_is_tracked_with_its_files_and_tables(tmp_path: Path, history: Path) -> None:

@@ -6,6 +6,7 @@ COMET, the metric of the package unbabel-comet, is not comet-ml, the tracker.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -114,6 +115,8 @@ class Comet(Metric):
         os.environ["HF_HUB_OFFLINE"] = "1"  # transformers asks its hub even for what is told to be local
         from comet import load_from_checkpoint
 
+        for name in ("comet", "pytorch_lightning"):  # their advice would run through the progress shown
+            logging.getLogger(name).setLevel(logging.ERROR)
         model = load_from_checkpoint(str(self.checkpoint), local_files_only=True)
         index = int(device.partition(":")[2] or 0)
         place = {"gpus": 1, "devices": [index]} if device.startswith("cuda") else {"gpus": 0}

@@ -1,0 +1,83 @@
+"""Speeds of rows as the pages show them: side by side only where they were measured together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from bench.results import EngineSpeed, Record, Speed, Timing
+from bench.ruleset import RULES
+from leaderboard.ranking import Row, Table
+
+HEADLINES = (("pytorch", "float32"), ("ctranslate2", "int8"))
+"""The engines and precisions that a table shows: the project's own decoder, and what a shipped student would run on."""
+NAMES = {"pytorch": "PyTorch", "ctranslate2": "CTranslate2"}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A row's figure for one column of a table: beam search in the best batch."""
+
+    timing: Timing | None
+    """None where there is none to show beside the others."""
+    note: str
+    """What the reader must know of it; empty if nothing."""
+
+
+def measured(row: Row) -> tuple[Record, Speed] | None:
+    """The row's newest record that has a speed, and the speed."""
+    found = [record for record in row.finished if record.speed]
+    if not found:
+        return None
+    newest = max(found, key=lambda record: record.created)
+    assert newest.speed is not None
+    return newest, newest.speed
+
+
+def together(table: Table) -> str | None:
+    """The fingerprint whose speeds a table shows: that of most rows, of equals the newest; None without any."""
+    found = [(record, speed) for row in table.rows if (of := measured(row)) for record, speed in [of]]
+    counts = Counter(speed.fingerprint for _, speed in found)
+    newest = {speed.fingerprint: record.created for record, speed in sorted(found, key=lambda pair: pair[0].created)}
+    return max(counts, key=lambda each: (counts[each], newest[each]), default=None)
+
+
+def headlines(row: Row, fingerprint: str) -> tuple[Headline, ...]:
+    """A row's figures for the columns of a table that shows the speeds of one fingerprint."""
+    found = measured(row)
+    if found is None:
+        return tuple(Headline(None, "not measured") for _ in HEADLINES)
+    speed = found[1]
+    if speed.fingerprint != fingerprint:
+        return tuple(Headline(None, "measured elsewhere") for _ in HEADLINES)
+    return tuple(_headline(speed, engine, precision) for engine, precision in HEADLINES)
+
+
+def column(engine: str, precision: str) -> str:
+    """The heading of a table's column."""
+    return f"Sentences/s, {NAMES[engine]}{'' if precision == 'float32' else f' {precision}'}"
+
+
+def warnings(speed: Speed, timing: Timing) -> tuple[str, ...]:
+    """What speaks against a timing."""
+    said = [f"passes differ by {100 * timing.spread:.0f} %"] if timing.spread > RULES.spread else []
+    return (*said, *(["the device was shared"] if speed.shared else []))
+
+
+def search(timing: Timing) -> str:
+    """``greedy`` or ``beam 4``."""
+    return "greedy" if timing.beam == 1 else f"beam {timing.beam}"
+
+
+def _headline(speed: Speed, engine: str, precision: str) -> Headline:
+    each = next((each for each in speed.engines if (each.engine, each.precision) == (engine, precision)), None)
+    timing = _best(each) if each else None
+    if each is None or timing is None:
+        return Headline(None, (each.failure if each else None) or "not measured")
+    return Headline(timing, "; ".join(warnings(speed, timing)))
+
+
+def _best(engine: EngineSpeed) -> Timing | None:
+    """Beam search in the best batch."""
+    found = [timing for timing in engine.timings if timing.mode == "best batch"]
+    return max(found, key=lambda timing: timing.beam, default=None)
