@@ -12,5 +12,6 @@ ENGINE = {
     "sweep": 1,
     "scores": 2,
     "metric": 1,
+    "speed": 1,
 }
 """Versions of the code behind each kind of artifact: raised when a change alters what it produces."""

@@ -109,26 +109,31 @@ def plan(as_json: bool, **options: Any) -> None:
 
     from bench.forecast import described, forecast
     from bench.run import missing, prepare
+    from bench.timing import absent, timing
 
     prepared = prepare(request_of(**options))
     todo, found = missing(prepared), prepared.plan
+    listed = found.tasks
+    if prepared.request.speed and (speed := timing(prepared, planned=True)):
+        listed = (*listed, speed)
+        todo = tuple({task.key: task for task in (*todo, *absent(prepared, speed))}.values())
     keys = {task.key for task in todo}
-    there = {task.key for task in found.tasks if prepared.store.find(task.kind, task.key)}
+    there = {task.key for task in listed if prepared.store.find(task.kind, task.key)}
     rows = sorted({row.id for row in found.rows})
     if not as_json:
         for name, reason in found.left_out.items():
             click.echo(f"left out: {name}: {reason}", err=True)
-        for task in found.tasks:
+        for task in listed:
             state = "present" if task.key in there else "to do" if task.key in keys else "not needed"
             click.echo(f"{state:10}  {task.kind:9}  {task.key[:12]}  {task.label}")
-        click.echo(f"{len(rows)} rows, {len(found.rows)} with seeds; {len(todo)} of {len(found.tasks)} tasks to do, "
+        click.echo(f"{len(rows)} rows, {len(found.rows)} with seeds; {len(todo)} of {len(listed)} tasks to do, "
                    f"{prepared.slots.workers} at a time with {prepared.slots.threads} threads each.")  # fmt: skip
     expected = forecast(prepared, todo, announce=partial(click.echo, err=True))
     if as_json:
         tasks = [
             {"kind": task.kind, "label": task.label, "key": task.key, "present": task.key in there,
              "seconds": expected.estimates[task.key].seconds if task.key in keys else None}
-            for task in found.tasks
+            for task in listed
         ]  # fmt: skip
         ahead = {name: value for name, value in asdict(expected).items() if name != "estimates"}
         click.echo(json.dumps({"rows": rows, "tasks": tasks, "left_out": found.left_out, "forecast": ahead}, indent=1))

@@ -215,6 +215,17 @@ class BudgetConfig(Frozen):
         return self
 
 
+class SpeedConfig(Frozen):
+    """How the rows' speed is measured. It bears on no score, so it is no part of what a row is."""
+
+    sentences: Positive = Field(500, description="Of the first test set's source, the first N are translated.")
+    latency_sentences: Positive = Field(100, description="Of these, the first N are also translated one at a time.")
+    batch_tokens: Positive = Field(4096, description="Padded source pieces in a batch, where the batch is fixed.")
+    warmup: int = Field(3, ge=3, description="Passes that are dropped.")
+    passes: int = Field(5, ge=5, description="Passes that count, at least.")
+    minimum_seconds: float = Field(1.0, ge=0, description="That the passes take together, at least.")
+
+
 class Preset(Frozen):
     """Everything a run needs besides the data set and the methods."""
 
@@ -231,6 +242,7 @@ class Preset(Frozen):
     seeds: Positive = 3
     tuning: TuningConfig = TuningConfig()
     budget: BudgetConfig = BudgetConfig()
+    speed: SpeedConfig = SpeedConfig()
 
     @model_validator(mode="after")
     def _space_fits(self) -> Preset:
@@ -274,8 +286,11 @@ class Preset(Frozen):
         return self.model_copy(update={"tuning": self.tuning.model_copy(update={"space": space})})
 
     def recipe(self) -> dict[str, Any]:
-        """The preset as JSON, for hashing and for records. Without a search, where it would look is left out."""
-        values = self.model_dump(mode="json")
+        """The preset as JSON, for hashing and for records. Without a search, where it would look is left out.
+
+        How speed is measured is left out too: a speed carries its own protocol.
+        """
+        values = self.model_dump(mode="json", exclude={"speed"})
         return values if self.tuning.trials > 1 else values | {"tuning": {"trials": 1}}
 
 

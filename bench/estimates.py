@@ -9,13 +9,14 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from bench.config import Depth, ModelConfig, SearchConfig, TrainConfig
+from bench.config import Depth, ModelConfig, SearchConfig, SpeedConfig, TrainConfig
 from bench.data.corpus import Splits
 from bench.data.synthetic import generate
 from bench.environment import environment
 from bench.errors import UsageError
 from bench.method import Method, TeacherUse, TrainingText
 from bench.phases.base import device_seconds
+from bench.phases.speed import ENGINES
 from bench.plan import Kind, Task
 from bench.probe import Probe, ScoringCost, TextCost, text_cost
 from bench.rates import PastRuns, Sizes, TrainingCost, TrainingWork, shape_of
@@ -31,6 +32,9 @@ START_SECONDS = 0.3
 SWEEP_SECONDS = 0.1
 METRIC_SECONDS = 5.0
 """Of a further metric that was never computed here."""
+SPEED_GREEDY, SPEED_OTHERS, SPEED_LADDER, SPEED_START = 1.4, 0.1, 8, 2.0
+"""Of a row's speed: greedy search and beam by the beam's time, another engine's time by the project's decoder's, passes
+that look for the best batch, and seconds to start an engine."""
 SAMPLE_PAIRS = 2000
 """Training pairs that are encoded to see how long sentences are."""
 ASSUMED_LENGTH = 26.0
@@ -71,6 +75,7 @@ class Estimator:
             "sweep": lambda _: Estimate(SWEEP_SECONDS, "known"),
             "scores": self._scores,
             "metric": self._metric,
+            "speed": self._speed,
         }
         found = kinds[task.kind](task)
         return replace(found, seconds=found.seconds + START_SECONDS)
@@ -246,6 +251,24 @@ class Estimator:
         note = f"each further metric takes {METRIC_SECONDS:g} s; COMET may take minutes"
         self.notes.extend([note] if note not in self.notes else [])
         return Estimate(METRIC_SECONDS, "known")
+
+    def _speed(self, task: Task) -> Estimate:
+        rows, protocol = len(task.inputs["rows"]), SpeedConfig.model_validate(task.inputs["protocol"])
+        if rate := self.past.speed(task.inputs):
+            return Estimate(rows * rate, "past run")
+        self.announce("timing the search as speed will be measured")
+        preset, length = self.prepared.plan.preset, self.probe.length
+        alone = preset.search.model_copy(update={"batch_sentences": 1})
+        batched, single = (
+            sentences * length * self.probe.decoding(preset.student, search, sentences)
+            for search, sentences in ((preset.search, protocol.sentences), (alone, protocol.latency_sentences))
+        )
+        passes = protocol.warmup + protocol.passes
+        ours = SPEED_GREEDY * ((2 * passes + SPEED_LADDER) * batched + passes * single)
+        others = len(ENGINES[task.inputs["device"]]) - 1
+        theirs = others * (SPEED_OTHERS * ours + 2 * 3 * protocol.minimum_seconds)
+        self.notes.append("each row's speed takes as long to measure as the plain student's")
+        return Estimate(rows * (ours + theirs + (1 + others) * SPEED_START), "probe")
 
     def _text(self, task: Task) -> Estimate:
         train = self.sizes["train"]

@@ -12,7 +12,7 @@ from bench.plan import Kind, Task
 from bench.request import Prepared
 from bench.sweep.executor import Node, turn, urgency
 
-ORDER: tuple[Kind, ...] = ("tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric")
+ORDER: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ def forecast(
         announce: is told what is being timed.
     """
     estimator = Estimator(prepared, probe_seconds, announce)
+    known = {task.key: task for task in (*prepared.plan.tasks, *todo)}.values()
     keys = {task.key for task in todo}
     there = {
         task.key: Estimate(0.0, "there")
-        for task in prepared.plan.tasks
+        for task in known
         if task.key not in keys and prepared.store.find(task.kind, task.key)
     }
     estimates = there | {task.key: estimator.estimate(task) for task in todo}
@@ -72,20 +73,23 @@ def forecast(
     charged = {task.key: seconds[task.key] * estimator.processes(task) for task in todo}
     phases = []
     for kind in ORDER:
-        found = [task for task in prepared.plan.tasks if task.kind == kind and task.key in estimates]
+        found = [task for task in known if task.kind == kind and task.key in estimates]
         mine = [task for task in found if task.key in keys]
         if found:
             basis = max((estimates[task.key].basis for task in mine or found), key=get_args(Basis).index)
             phases.append(
                 PhaseForecast(kind, len(found) - len(mine), len(mine), sum(charged[task.key] for task in mine), basis)
             )
-    timed = [replace(task, work=seconds[task.key]) for task in todo]
+    # Speed is measured alone on the machine, after all else.
+    together = [task for task in todo if task.kind != "speed"]
+    alone = sum(seconds[task.key] for task in todo if task.kind == "speed")
+    timed = [replace(task, work=seconds[task.key]) for task in together]
     return Forecast(
         estimates=estimates,
         phases=tuple(phases),
-        wall_seconds=simulate(todo, seconds, prepared.slots.workers),
+        wall_seconds=simulate(together, seconds, prepared.slots.workers) + alone,
         device_hours=sum(charged.values()) / 3600,
-        critical_path_seconds=max(urgency(timed).values(), default=0.0),
+        critical_path_seconds=max(urgency(timed).values(), default=0.0) + alone,
         notes=tuple(estimator.notes),
     )
 

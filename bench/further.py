@@ -1,4 +1,4 @@
-"""Further scores in a record: those of its own command, and those that were asked for before."""
+"""What is measured of a row besides its scores: further metrics, those asked for now or before, and its speed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.plan import Row, Task
-from bench.results import FurtherScore, Record
+from bench.results import FurtherScore, Record, Speed
 from bench.store import Store
 
 PREFIX = "metric-"
 """Of the names that the artifacts of further metrics have in a record."""
+SPEED = "speed"
+"""The name of the artifact behind a record's speed."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ Further = Mapping[str, Scored]
 
 
 def own_artifacts(record: Record) -> dict[str, str]:
-    """What the row rests on: its artifacts without those of further metrics."""
-    return {name: key for name, key in record.artifacts.items() if not name.startswith(PREFIX)}
+    """What the row rests on: its artifacts without those of further metrics and of its speed."""
+    return {name: key for name, key in record.artifacts.items() if not name.startswith(PREFIX) and name != SPEED}
 
 
 def lacking(record: Record, row: Row) -> tuple[Task, ...]:
@@ -68,8 +70,16 @@ def with_further(record: Record, found: Further) -> Record:
         )
         for test, score in record.scores.items()
     }
-    artifacts = {name: found[name].artifact for name in names}
-    return record.model_copy(update={"scores": scores, "artifacts": own_artifacts(record) | artifacts})
+    artifacts = {name: key for name, key in record.artifacts.items() if not name.startswith(PREFIX)}
+    artifacts |= {name: found[name].artifact for name in names}
+    return record.model_copy(update={"scores": scores, "artifacts": artifacts})
+
+
+def with_speed(record: Record, speed: Speed | None, artifact: str) -> Record:
+    """The record with this speed, measured in that go; without any where it is None."""
+    artifacts = {name: key for name, key in record.artifacts.items() if name != SPEED}
+    artifacts |= {SPEED: artifact} if speed else {}
+    return record.model_copy(update={"speed": speed, "artifacts": artifacts})
 
 
 def _name(task: Task) -> str:

@@ -84,6 +84,10 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--cluster", default="local", show_default=True,
             help="local; ray: start a Ray cluster here; ray://HOST:PORT: join one.",
         ),
+        click.option(
+            "--speed/--no-speed", default=True, show_default=True,
+            help="Measure how fast all rows translate, once they are scored: in one go, alone on the machine.",
+        ),
         device_option,
         runs_option,
         data_dir_option,

@@ -17,10 +17,10 @@ from bench.results import row_id, shared_part
 from bench.store import content_hash
 from bench.sweep.space import Point, Space, space_of, with_point
 
-Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric"]
+Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric", "speed"]
 
-ROW_ENGINE = {kind: version for kind, version in ENGINE.items() if kind != "metric"}
-"""The versions that a row depends on: further metrics are computed from it, and make it no other row."""
+ROW_ENGINE = {kind: version for kind, version in ENGINE.items() if kind not in ("metric", "speed")}
+"""The versions that a row depends on: further metrics and its speed are measured of it, and make it no other row."""
 
 TRIAL_SEED = 0
 """Of every trial: a seed that no final run has, so that no final run is one that was selected."""

@@ -127,6 +127,14 @@ class PastRuns:
             if (sizes := self._sizes(each))
         )
 
+    def speed(self, inputs: Inputs) -> float | None:
+        """Seconds of measuring speed, for each row."""
+        return _median(
+            _seconds(each) / len(each.details["rows"])
+            for each in self._like(inputs, lambda its: [its["protocol"], its["search"]], "speed")
+            if each.details["rows"]
+        )
+
     def text(self, inputs: Inputs) -> float | None:
         """Seconds of the teacher's decoding, for each target token of the original training text."""
         return _median(

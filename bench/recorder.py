@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +105,12 @@ class Recorder:
             return
         if self.tracking:
             track_row(self.tracking, prepared, row, prepared.records / _file(row))
+
+    def timed(self, changed: Collection[tuple[str, int]]) -> None:
+        """Have the tracker know of the rows, by name and seed, whose speed was put into their records."""
+        for row in self.prepared.plan.rows:
+            if self.tracking and (row.id, row.seed) in changed:
+                track_row(self.tracking, self.prepared, row, self.prepared.records / _file(row))
 
     def score(self, row: Row, task: Task, failure: Failure | None) -> None:
         """Add a further metric to a row's record. Without it the row is as good as it was."""

@@ -143,6 +143,11 @@ def write_record(folder: Path, record: Record, files: Mapping[str, str]) -> Path
             raise ValueError(f"the content of {name!r} is not that of the record")
     for name, content in files.items():
         write_text(folder / name, content)
+    return rewrite_record(folder, record)
+
+
+def rewrite_record(folder: Path, record: Record) -> Path:
+    """Write a record whose files are there already, and return its path."""
     path = folder / record.file
     write_text(path, record.model_dump_json(indent=2) + "\n")
     return path

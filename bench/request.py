@@ -53,6 +53,8 @@ class Request:
     data_dir: Path | None = None
     methods_dir: Path | None = None
     tracker: Literal["none", "comet"] = "none"
+    speed: bool = True
+    """Whether the rows' speed is measured, once all are scored."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ RESTS_ON = {
     "student": ("corpus", "teacher", "text", "sweep"),
     "scores": ("corpus", "teacher", "student"),
     "metric": ("corpus", "scores"),
+    "speed": ("corpus",),
 }
 """What a phase may need, for one whose manifest is not there to tell."""
 

@@ -23,6 +23,7 @@ from bench.request import Prepared, Request, resolve
 from bench.sweep.executor import Failure, execute
 from bench.sweep.local import LocalPool
 from bench.sweep.pool import Attempt, Pool, Report, Work
+from bench.timing import absent, record_speed, timing
 from bench.track import Tracking
 from bench.tuning import Tuning
 from leaderboard.site import build
@@ -102,9 +103,11 @@ def run(request: Request, console: Console) -> Outcome:
             console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
             _carry_out(prepared, todo, recorder, console)
             recorder.record_all()
+        timed, told = _timed(prepared, recorder, console)
     reading = read_records([request.runs / "records"])
-    page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out])
-    return Outcome(page, len(plan.rows) + len(plan.left_out), len(todo), recorder.failures, recorder.unscored)
+    page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out, *told])
+    rows, trained = len(plan.rows) + len(plan.left_out), len(todo) + timed
+    return Outcome(page, rows, trained, recorder.failures, recorder.unscored)
 
 
 def _tracking(request: Request, console: Console) -> AbstractContextManager[Tracking | None]:
@@ -113,7 +116,25 @@ def _tracking(request: Request, console: Console) -> AbstractContextManager[Trac
     return Tracking(request.runs.absolute() / "comet", partial(console.print, markup=False, highlight=False))
 
 
-def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, console: Console) -> None:
+def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[int, list[str]]:
+    """Measure the rows' speed, alone on the machine, unless it is there; how many tasks that took, and what went wrong.
+
+    Without a speed a row is whole all the same, so that no row fails here.
+    """
+    task = timing(prepared)
+    if task is None:
+        return 0, []
+    todo = absent(prepared, task) if prepared.request.speed else ()
+    failures = _carry_out(prepared, todo, recorder, console) if todo else {}
+    recorder.timed(record_speed(prepared, task))
+    told = [f"speed was not measured: {failures[task.key]}"] if task.key in failures else []
+    for line in told:
+        console.print(line, markup=False, highlight=False)
+    return len(todo), told
+
+
+def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, console: Console) -> Mapping[str, Failure]:
+    """Carry out tasks and tell the recorder; the failures by task key."""
     request, plan = prepared.request, prepared.plan
     keys = {task.key for task in todo}
     sweeps = [sweep for sweep in plan.sweeps if sweep.task.key in keys]
@@ -126,10 +147,10 @@ def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, con
     ):
         recorder.display, recorder.tuning = display, tuning
         try:
-            execute(todo, work, prepared.slots, recorder, pool=pool, known=tuning.known())
+            return execute(todo, work, prepared.slots, recorder, pool=pool, known=tuning.known())
         except KeyboardInterrupt:
-            left = len(missing(prepared))
-            console.print(f"stopped: {left} of {len(plan.tasks)} tasks are left.", highlight=False)
+            left = sum(prepared.store.find(task.kind, task.key) is None for task in todo)
+            console.print(f"stopped: {left} of {len(todo)} tasks are left.", highlight=False)
             raise
 
 

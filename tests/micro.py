@@ -68,6 +68,7 @@ def request(
         "workers": 2,
         "device": "cpu",
         "runs": folder / "runs",
+        "speed": False,
     }
     return Request(methods=methods or ("baseline",), settings=SETTINGS | (settings or {}), **(given | more))
 
@@ -87,6 +88,8 @@ def arguments(wanted: Request) -> list[str]:
     for option in ("trials", "track", "sampler", "pruner", "storage"):
         if (value := getattr(wanted, option)) is not None:
             words += [f"--{option}", str(value)]
+    if not wanted.speed:
+        words += ["--no-speed"]
     for metric in wanted.metrics:
         words += ["--metric", metric]
     if wanted.methods_dir:

@@ -12,7 +12,7 @@ import sentencepiece
 
 from bench.config import TokenizerConfig
 from bench.errors import DataError, UsageError
-from bench.nmt.batch import BOS, EOS, PAD, UNK
+from bench.nmt.ids import BOS, EOS, PAD, UNK
 
 SAMPLED_LINES = 4_000_000
 """A larger corpus is sampled down to this many lines, by SentencePiece and with its fixed seed, to train the pieces."""

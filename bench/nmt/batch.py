@@ -8,8 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-PAD, UNK, BOS, EOS = 0, 1, 2, 3
-"""The special ids of every vocabulary; the decoder starts from BOS and both sides end with EOS."""
+from bench.nmt.ids import BOS, EOS, PAD, UNK
+
+__all__ = ["BOS", "EOS", "PAD", "UNK", "Batch"]
 
 
 @dataclass(frozen=True)

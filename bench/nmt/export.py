@@ -70,12 +70,15 @@ def load_model(folder: Path) -> Transformer:
     return model.eval()
 
 
-def export_ctranslate2(model: Transformer, pieces: list[str], out: Path) -> None:
+def export_ctranslate2(model: Transformer, pieces: list[str], out: Path, precision: str = "float32") -> None:
     """Write the model in CTranslate2's format, with ``pieces`` (by id) as the vocabulary of both sides.
 
     The result works on pieces: ``translate_batch`` takes each source *without* EOS, which the model's configuration
     adds, starts the target from BOS, and leaves the EOS out. PAD, UNK and BOS are made impossible to generate.
     CTranslate2's own defaults differ from ours: beam_size, max_decoding_length and min_decoding_length (1; ours is 0).
+
+    Args:
+        precision: in which the weights are stored: float32, float16, int8, or another of CTranslate2's names.
 
     Raises:
         UsageError: ctranslate2 is not installed, ``pieces`` does not fit the model, or ``out`` is not empty.
@@ -96,7 +99,7 @@ def export_ctranslate2(model: Transformer, pieces: list[str], out: Path) -> None
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = LAYER_NORM_EPSILON
     spec.validate()
-    spec.optimize()
+    spec.optimize(quantization=None if precision == "float32" else precision)
     with _replacing(out) as path:
         path.mkdir()
         spec.save(str(path))

@@ -15,7 +15,7 @@ from bench.measure.cost import Ledger, column
 from bench.measure.energy import EnergyMeter, energy_meter
 from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
 from bench.measure.stopwatch import Stopwatch
-from bench.phases import data, decoding, metrics, training, trials
+from bench.phases import data, decoding, metrics, speed, training, trials
 from bench.phases.base import INTERRUPTED, SETUP, Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
@@ -34,6 +34,7 @@ MAKERS = {
     "sweep": trials.sweep,
     "scores": decoding.scores,
     "metric": metrics.metric,
+    "speed": speed.speed,
 }
 TRAININGS = ("teacher", "student")
 """They go on from their last checkpoint, and can be shared by several processes."""
