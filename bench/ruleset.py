@@ -98,7 +98,7 @@ class Ruleset:
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
             "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
-            "one go; only such speeds stand in one table. Passes over a fixed source file are repeated after a "
+            "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
             "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
             f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
