@@ -89,7 +89,8 @@ class Ruleset:
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
             f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
-            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows.",
+            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. It "
+            "allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
