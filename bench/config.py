@@ -218,7 +218,7 @@ class BudgetConfig(Frozen):
 class SpeedConfig(Frozen):
     """How the rows' speed is measured. It bears on no score, so it is no part of what a row is."""
 
-    sentences: Positive = Field(500, description="Of the first test set's source, the first N are translated.")
+    sentences: Positive = Field(500, description="The first N of dev are translated.")
     latency_sentences: Positive = Field(100, description="Of these, the first N are also translated one at a time.")
     batch_tokens: Positive = Field(4096, description="Padded source pieces in a batch, where the batch is fixed.")
     warmup: int = Field(3, ge=3, description="Passes that are dropped.")

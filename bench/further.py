@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.plan import Row, Task
-from bench.results import FurtherScore, Record, Speed
+from bench.results import FurtherScore, Record
 from bench.store import Store
 
 PREFIX = "metric-"
@@ -73,13 +73,6 @@ def with_further(record: Record, found: Further) -> Record:
     artifacts = {name: key for name, key in record.artifacts.items() if not name.startswith(PREFIX)}
     artifacts |= {name: found[name].artifact for name in names}
     return record.model_copy(update={"scores": scores, "artifacts": artifacts})
-
-
-def with_speed(record: Record, speed: Speed | None, artifact: str) -> Record:
-    """The record with this speed, measured in that go; without any where it is None."""
-    artifacts = {name: key for name, key in record.artifacts.items() if name != SPEED}
-    artifacts |= {SPEED: artifact} if speed else {}
-    return record.model_copy(update={"speed": speed, "artifacts": artifacts})
 
 
 def _name(task: Task) -> str:

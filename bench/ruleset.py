@@ -89,7 +89,8 @@ class Ruleset:
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
             f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
-            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows.",
+            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. It "
+            "allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
@@ -98,7 +99,7 @@ class Ruleset:
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
             "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
-            "one go; only such speeds stand in one table. Passes over a fixed source file are repeated after a "
+            "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
             "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
             f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "

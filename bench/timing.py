@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench import ENGINE
-from bench.further import with_speed
+from bench.further import SPEED
+from bench.ledger import phases_of
 from bench.plan import Row, Task
 from bench.recorder import failed_record
 from bench.records import Stored, read_records, rewrite_record
 from bench.request import Prepared
 from bench.results import Record, Speed
+from bench.store import Artifact
 from bench.sweep.executor import Failure
 from leaderboard.recipes import comparable
 
@@ -36,7 +38,6 @@ def timing(prepared: Prepared, *, planned: bool = False) -> Task | None:
         "needs": [corpus.key],
         "protocol": preset.speed.model_dump(mode="json"),
         "search": preset.search.model_dump(mode="json"),
-        "primary": prepared.dataset.primary,
         "device": prepared.place.device.partition(":")[0],
         "rows": [rows[name] for name in sorted(rows)],
     }
@@ -68,13 +69,28 @@ def record_speed(prepared: Prepared, task: Task) -> set[tuple[str, int]]:
         record = stored.record
         if record.row not in artifact.details["rows"]:
             continue
-        speed = Speed.model_validate(artifact.details["rows"][record.row]) if record.seed == seeds[record.row] else None
-        timed = with_speed(record, speed, artifact.key)
+        measured = artifact if record.seed == seeds[record.row] else None
+        timed = _with_speed(record, measured)
         if timed != record:
             now = datetime.now(UTC).replace(microsecond=0)
             rewrite_record(stored.folder, timed.model_copy(update={"created": now}))
             changed.add((record.row, record.seed))
     return changed
+
+
+def _with_speed(record: Record, artifact: Artifact | None) -> Record:
+    """The record with the speed and the cost of that go; without any where it is None."""
+    former = record.artifacts.get(SPEED, "")
+    artifacts = {name: key for name, key in record.artifacts.items() if name != SPEED}
+    phases = tuple(phase for phase in record.phases if phase.artifact != former)
+    walls = {key: wall for key, wall in record.walls.items() if key != former}
+    speed = None
+    if artifact:
+        speed = Speed.model_validate(artifact.details["rows"][record.row])
+        artifacts |= {SPEED: artifact.key}
+        phases += tuple(phases_of(artifact, "evaluation", shared_by=len(artifact.details["rows"])))
+        walls |= {artifact.key: artifact.details["wall"]}
+    return record.model_copy(update={"speed": speed, "artifacts": artifacts, "phases": phases, "walls": walls})
 
 
 def _table(prepared: Prepared) -> list[Stored]:

@@ -93,7 +93,7 @@ def test_counts_are_over_all_sentences():
 
 
 def test_unequal_numbers_are_refused():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         degenerate(["a"], ["a", "b"], ["a"], sentence_statistics(["a"], ["a"]))
     with pytest.raises(ValueError, match="statistics of 2 sentences for 1"):
         degenerate(["a"], ["a"], ["a"], sentence_statistics(["a", "b"], ["a", "b"]))

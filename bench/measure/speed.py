@@ -27,8 +27,6 @@ from bench.store import write_text
 
 VERSION = 1
 """Of the protocol; part of each signature."""
-SPREAD = 0.05
-"""A timing whose passes differ by more than this share of the median is flagged."""
 LADDER = 2
 """The best batch is looked for from the fixed size halved so many times, doubling up to the whole file at once."""
 

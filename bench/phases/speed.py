@@ -25,7 +25,7 @@ from bench.measure.quality import score
 from bench.measure.speed import THREADS, VERSION, Job, Measured, result_file
 from bench.nmt.export import export_ctranslate2, load_model, save_model
 from bench.nmt.model import Transformer
-from bench.phases.base import Phase, PhaseError, read_lines
+from bench.phases.base import DEV, Phase, PhaseError, read_lines
 from bench.results import EngineSpeed, Speed, file_content
 from bench.store import content_hash, write_text
 
@@ -93,8 +93,8 @@ def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
 
 
 def _text(phase: Phase, protocol: SpeedConfig) -> _Text:
-    """The beginning of the first test set."""
-    folder = phase.need("corpus").folder / phase.task.inputs["primary"]
+    """The beginning of dev: test text is decoded once, for the scores."""
+    folder = phase.need("corpus").folder / DEV
     source, target = (tuple(read_lines(folder / name)[: protocol.sentences]) for name in ("source.txt", "target.txt"))
     return _Text(source, target)
 

@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 120.0
 """How long one experiment may take, its process's start included: more than comet-ml's own limits together."""
 GRACE_SECONDS = 5.0
 """How long the process may take to end."""
+REASON_CHARACTERS = 300
+"""Of an error, what becomes the warning."""
 
 Describe = Callable[[], Experiment]
 
@@ -118,5 +120,5 @@ def _outcome(tracker: CometTracker, describe: Describe) -> str | None:
     try:
         tracker.track(describe())
     except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
+        return " ".join(f"{type(error).__name__}: {error}".split())[:REASON_CHARACTERS]
     return None
