@@ -108,6 +108,14 @@ def test_lower_precision_translates_nearly_alike(student: SimpleNamespace, engin
     assert 100 < sum(a == b for a, b in zip(ours.lines, found.lines, strict=True)) <= 200
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_an_export_leaves_the_model_as_it_was(student: SimpleNamespace, tmp_path: Path, precision: str):
+    pytest.importorskip("ctranslate2", reason="ctranslate2 is not installed")
+    before = {name: value.clone() for name, value in student.model.state_dict().items()}
+    export_ctranslate2(student.model, student.tokenizer.pieces, tmp_path / "out", precision)
+    assert all(torch.equal(value, before[name]) for name, value in student.model.state_dict().items())
+
+
 def test_int8_is_small_on_disk_too(student: SimpleNamespace):
     sizes = [
         (config(student, "ctranslate2", precision).model / "model.bin").stat().st_size
