@@ -276,7 +276,7 @@ class TestRun:
             "--budget",
             "wall-clock:9",
         ]
-        words += ["--storage", "x://y", "--processes", "2", "--silence", "60", "--cluster", "ray"]
+        words += ["--storage", "x://y", "--processes", "2", "--silence", "60", "--cluster", "ray", "--no-speed"]
         words += ["--set", "a=1", "--set", "b=[1,2]", "--set", "c=text", "--set", "d=x=y", "--set", "e=true"]
         assert call("run", *words, "--runs", tmp_path, "--dataset", "p/q", "--langs", "de,en")[0] == 0
         assert seen == [

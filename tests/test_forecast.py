@@ -11,7 +11,7 @@ from workers import Node
 from bench import probe
 from bench.config import ModelConfig, SearchConfig, TrainConfig, preset
 from bench.data.datasets import DATASETS
-from bench.environment import environment
+from bench.environment import environment as environment_here
 from bench.estimates import SPEED_START, START_SECONDS
 from bench.forecast import forecast, simulate
 from bench.method import Method, Stage, Term
@@ -302,7 +302,7 @@ def test_a_past_timing_tells_how_long_a_row_takes(tmp_path):
     prepared = prepare(micro.request(tmp_path))
     task = timing(prepared, planned=True)
     past = {**task.inputs, "rows": task.inputs["rows"][:1]}
-    here = environment("cpu", "fp32", 2) | {"threads": prepared.slots.threads}
+    here = environment_here("cpu", "fp32", 2) | {"threads": prepared.slots.threads}
     details = {"rows": {"a": {}}, "seconds": {"timing": 7.0}, "environment": here}
     prepared.store.make("speed", past, lambda folder: details)
     found = forecast(prepared, (task,)).estimates[task.key]
