@@ -4,9 +4,11 @@ import pytest
 from factories import make_failed, make_record
 
 from bench.config import Depth
+from bench.records import Stored
 from bench.results import Phase
 from leaderboard.costs import Factors, totals
 from leaderboard.ranking import aggregate
+from leaderboard.site import build, row_page
 from leaderboard.text import energy, grams, memory, operations
 
 PHASES = (
@@ -41,7 +43,7 @@ def test_what_was_not_measured_has_no_total():
     assert [total.flops for total in found] == [1e9, 1e9, 1e9, None]
 
 
-def test_rows_of_one_run_are_a_family_whose_costs_are_those_of_all():
+def test_rows_of_one_run_are_a_family_whose_costs_are_those_of_all(tmp_path):
     def phases(decoding):
         return (
             Phase(name="teacher training", kind="teacher", seconds=70.0, joules=7.0, artifact="t"),
@@ -64,6 +66,8 @@ def test_rows_of_one_run_are_a_family_whose_costs_are_those_of_all():
     )
     assert [total.flops for total in table.family_costs(large)][:2] == [6e9, 6e9]
     assert table.family_costs(small)[-1].flops is None  # of the teacher's training
+    page = build((Stored(record, tmp_path) for record in records), tmp_path / "site").parent / row_page(small)
+    assert "one run for 2 rows took 1 min 00 s" in page.read_text()
 
 
 def test_a_row_that_failed_has_no_costs():
