@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import micro
@@ -275,7 +276,7 @@ class TestRun:
             "--budget",
             "wall-clock:9",
         ]
-        words += ["--storage", "x://y", "--processes", "2", "--silence", "60", "--cluster", "ray"]
+        words += ["--storage", "x://y", "--processes", "2", "--silence", "60", "--cluster", "ray", "--no-speed"]
         words += ["--set", "a=1", "--set", "b=[1,2]", "--set", "c=text", "--set", "d=x=y", "--set", "e=true"]
         assert call("run", *words, "--runs", tmp_path, "--dataset", "p/q", "--langs", "de,en")[0] == 0
         assert seen == [
@@ -283,7 +284,7 @@ class TestRun:
                 methods=("a2d", "tie_kd"), dataset="p/q", languages=("de", "en"), preset="small", seeds=2, workers=3,
                 settings={"a": 1, "b": [1, 2], "c": "text", "d": "x=y", "e": True}, device="cpu", runs=tmp_path,
                 trials=4, track="open", sampler="gp", pruner="median", budget=("wall-clock", 9.0), storage="x://y",
-                processes=2, silence=60.0, cluster="ray",
+                processes=2, silence=60.0, cluster="ray", speed=False,
             )
         ]  # fmt: skip
 
@@ -304,6 +305,15 @@ class TestPlan:
         ]  # fmt: skip
         assert re.search(r"about \d+ s on these slots, \d\.\d\d device-hours", ahead)
         assert not (tmp_path / "runs").exists()
+
+    def test_the_timing_of_all_rows_is_part_of_it(self, call, tmp_path, corpus):
+        wanted = replace(micro.request(tmp_path, corpus=corpus), speed=True)
+        code, out, _ = call("plan", *micro.arguments(wanted), "--json")
+        found = json.loads(out)
+        assert code == 0
+        last = found["tasks"][-1]
+        assert (last["kind"], last["label"], last["present"]) == ("speed", "speed of 2 rows", False)
+        assert 0 < last["seconds"] <= found["forecast"]["critical_path_seconds"]
 
     def test_after_a_run_all_is_present(self, call, finished):
         code, out, _ = call("plan", *micro.arguments(finished.request), "--json")

@@ -11,7 +11,8 @@ from workers import Node
 from bench import probe
 from bench.config import ModelConfig, SearchConfig, TrainConfig, preset
 from bench.data.datasets import DATASETS
-from bench.estimates import START_SECONDS
+from bench.environment import environment as environment_here
+from bench.estimates import SPEED_START, START_SECONDS
 from bench.forecast import forecast, simulate
 from bench.method import Method, Stage, Term
 from bench.plan import Planner
@@ -20,6 +21,7 @@ from bench.rates import PastRuns
 from bench.registry import load_methods
 from bench.run import missing, prepare
 from bench.store import Store
+from bench.timing import timing
 
 BRIEF = 0.02
 """Seconds of a probe in tests that do not look at its time."""
@@ -281,6 +283,30 @@ def test_a_method_that_fails_takes_the_plain_students_time(tmp_path, monkeypatch
     monkeypatch.setattr("bench.estimates.built_in", lambda method: True)
     _, _, found = forecast_of(wanted)
     assert any("raising could not be timed (ValueError: no such luck)" in note for note in found.notes)
+
+
+def test_speed_is_measured_alone_after_all_else(tmp_path):
+    prepared = prepare(micro.request(tmp_path, settings={"speed.sentences": 4, "speed.latency_sentences": 1}))
+    todo, task = missing(prepared), timing(prepared, planned=True)
+    found = forecast(prepared, (*todo, task), probe_seconds=0.05)
+    speed = found.estimates[task.key]
+    assert speed.basis == "probe"
+    assert 2 * 3 * SPEED_START < speed.seconds < 600  # two rows with three engines each
+    rest = sum(each.seconds for key, each in found.estimates.items() if key != task.key)
+    assert speed.seconds < found.critical_path_seconds <= found.wall_seconds <= speed.seconds + rest
+    assert [phase.kind for phase in found.phases][-1] == "speed"
+    assert "each row's speed takes as long to measure as the plain student's" in found.notes
+
+
+def test_a_past_timing_tells_how_long_a_row_takes(tmp_path):
+    prepared = prepare(micro.request(tmp_path))
+    task = timing(prepared, planned=True)
+    past = {**task.inputs, "rows": task.inputs["rows"][:1]}
+    here = environment_here("cpu", "fp32", 2) | {"threads": prepared.slots.threads}
+    details = {"rows": {"a": {}}, "seconds": {"timing": 7.0}, "environment": here}
+    prepared.store.make("speed", past, lambda folder: details)
+    found = forecast(prepared, (task,)).estimates[task.key]
+    assert (found.seconds, found.basis) == (2 * 7.0 + START_SECONDS, "past run")
 
 
 def test_a_budget_in_time_is_what_a_student_takes(tmp_path):

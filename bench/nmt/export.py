@@ -159,7 +159,8 @@ def _set_norm(spec: Any, norm: nn.LayerNorm) -> None:
 
 
 def _array(tensor: Tensor) -> Any:
-    return tensor.detach().float().cpu().contiguous().numpy()
+    # A copy: CTranslate2 quantises in place, and what it is given must not be the model's own memory.
+    return tensor.detach().float().cpu().contiguous().clone().numpy()
 
 
 @contextmanager

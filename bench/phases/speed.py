@@ -57,6 +57,7 @@ class _Outcome(NamedTuple):
     speed: EngineSpeed
     hypotheses: tuple[str, ...] = ()
     shared: str | None = None
+    """What else ran meanwhile."""
 
 
 def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
@@ -85,7 +86,7 @@ def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
                     machine=machine,
                     protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
                     source_sha256=sha256(file_content(text.lines).encode()).hexdigest(),
-                    shared="; ".join(dict.fromkeys(each.shared for each in outcomes if each.shared)) or None,
+                    shared=_shared(outcomes),
                     engines=_compared(outcomes, text),
                 ).model_dump(mode="json")
     return {"measured": measured, "rows": rows}
@@ -200,6 +201,12 @@ def _in_a_process(job: Job, file: Path) -> Measured:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise PhaseError(said[-1] if said and code > 0 else f"the process that measured ended: {how}")
     return Measured.model_validate_json(result_file(file).read_bytes())
+
+
+def _shared(outcomes: Sequence[_Outcome]) -> str | None:
+    """What else ran on the device, for each engine where anything did."""
+    told = [f"{each.speed.engine} {each.speed.precision}: {each.shared}" for each in outcomes if each.shared]
+    return "; ".join(told) or None
 
 
 def _compared(outcomes: Sequence[_Outcome], text: _Text) -> tuple[EngineSpeed, ...]:
