@@ -298,10 +298,10 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Folder of records; may be given several times. Default: leaderboard/results.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True)
-@click.option("--co2e", "grams_per_kwh", type=click.FloatRange(min=0), metavar="GRAMS",
+@click.option("--co2e", "grams_per_kwh", type=click.FloatRange(0, 1e6), metavar="GRAMS",
               help="CO2e of a kilowatt-hour of the grid, to show that of the measured energy.")  # fmt: skip
 @click.option(
-    "--price", "price_per_hour", type=click.FloatRange(min=0), help="Price of a device-hour, to show costs in money."
+    "--price", "price_per_hour", type=click.FloatRange(0, 1e6), help="Price of a device-hour, to show costs in money."
 )
 @click.option("--currency", default="", help="Of the price, as EUR.")
 def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:

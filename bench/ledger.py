@@ -86,19 +86,23 @@ def _kind(kind: str, name: str, own: bool) -> Any:
 
 
 def _trials(prepared: Prepared, task: Task, artifact: Artifact, shared: int) -> Phase:
-    """All trials of a sweep as one phase. Those that failed have no artifact, and so only their time is known."""
+    """All trials of a sweep as one phase; a trial's seconds are wall time times devices.
+
+    A trial that failed has no artifact, so that only its time is known, and the sums of the rest are not told.
+    """
     behind = [each for each in task.upstream if each not in task.lineage and each.kind in ("student", "dev")]
     found = [found.details for each in behind if (found := prepared.store.find(each.kind, each.key))]
+    whole = len(found) == len(behind)
     measured = [details["joules"] for details in found]
     return Phase(
         name="trials",
         kind="tuning",
         seconds=sum(trial["seconds"] for trial in artifact.details["trials"]),
         target_tokens=sum(trial["target_tokens"] or 0 for trial in artifact.details["trials"]),
-        flops=sum(sum(details["flops"].values()) for details in found),
+        flops=sum(sum(details["flops"].values()) for details in found) if whole else None,
         host_memory=_most(details["host_memory"] for details in found),
         device_memory=_most(details["device_memory"] for details in found),
-        joules=sum(sum(joules.values()) for joules in measured) if measured and all(measured) else None,
+        joules=sum(sum(joules.values()) for joules in measured) if whole and all(measured) else None,
         shared_by=shared,
         artifact=task.key,
     )

@@ -50,10 +50,13 @@ _PHASES_2 = {
 def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     """Version 2 knew no energy, no speed, and no statistics of sentences; its phases had other names."""
     processes = (data.get("training") or {}).get("processes", 1)
+    names = dict(_PHASES_2)
+    if any(phase["kind"] == "teacher" for phase in data.get("phases", ())):
+        names["student: training"] = "student training, with any passes of the teacher"
     phases = [
         {
             **phase,
-            "name": _PHASES_2.get(phase["name"], phase["name"]),
+            "name": names.get(phase["name"], phase["name"]),
             "devices": processes if phase["kind"] in ("training", "teacher") else 1,
         }
         for phase in data.get("phases", ())

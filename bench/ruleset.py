@@ -83,14 +83,14 @@ class Ruleset:
             f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
             "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
             "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
-            f"that a lucky seed is not taken for a better method. It needs {self.seeds} seeds of each row, and "
-            "statistics of their sentences.",
+            "that a lucky seed is not taken for a better method. That holds if the seeds of both rows vary alike. "
+            f"A test needs {self.seeds} seeds of each row, and statistics of their sentences.",
             f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
-            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases. It comes from "
-            f"{self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. It "
-            "allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
+            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases or more. It comes "
+            f"from {self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. "
+            "It allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "

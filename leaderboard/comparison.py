@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import DataError, UsageError, unknown_name
+from bench.measure.statistics import COLUMNS
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES, Ruleset
@@ -27,6 +28,7 @@ from leaderboard.significance import (
 )
 
 Outcome = Literal["better", "worse", "level"]
+REFERENCE_COLUMNS = [place for place, name in enumerate(COLUMNS) if name.startswith("reference_")]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Comparison:
     """Two-sided, of this one comparison."""
     alpha: float
     models_only: bool
-    """Whether a side has one seed, so that nothing is said of the methods."""
+    """Whether each side has one seed, so that nothing is said of the methods."""
     same_recipe: bool
     """Whether both could stand in one table, so that nothing but the method differs."""
 
@@ -152,7 +154,7 @@ class _Models:
             "number of sentences": {score.sentences for score in scores},
             "signature of BLEU": {score.bleu_signature for score in scores},
             "signature of chrF": {score.chrf_signature for score in scores},
-            "references": {statistics[:, 1].tobytes() for statistics in self.statistics},
+            "references": {statistics[:, REFERENCE_COLUMNS].tobytes() for statistics in self.statistics},
         }
 
     def scores(self, metric: Metric) -> list[float]:
@@ -183,10 +185,14 @@ def compare(
         DataError: records without statistics, or whose files are missing or were changed.
     """
     a, b = (_Models.of(row, test_set or row_a[0].record.primary) for row in (row_a, row_b))
+    if not a.records[0].scores[a.test_set].sentences:
+        raise UsageError(f"{a.test_set} has no sentences.")
     if odd := _unlike(a, b):
         raise UsageError(f"{a.row} and {b.row} cannot be compared on {a.test_set}: {odd} differs.")
     if a.row == b.row and a.name != b.name and set(a.name[1]) & set(b.name[1]):
         raise UsageError(f"some seeds of {a.row} are on both sides; name others.")
+    if 1 in (sizes := (len(a.records), len(b.records))) and sizes != (1, 1):
+        raise UsageError("one model cannot be compared with a row of several seeds: name one seed of each, ROW@SEED.")
     first, second = sorted((a, b), key=lambda each: each.name)
     low, high = _interval(a, b, metric, rules)
     record = a.records[0]
@@ -205,7 +211,7 @@ def compare(
         high=high,
         p=approximate_randomisation(first.statistics, second.statistics, metric, trials=rules.randomisations),
         alpha=rules.alpha,
-        models_only=min(len(a.records), len(b.records)) == 1,
+        models_only=len(a.records) == 1,
         same_recipe=comparable(record) == comparable(b.records[0]),
     )
 
@@ -227,13 +233,15 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
             members = [stored[each.dataset, each.row, each.seed] for each in row.finished]
             if any(each.record.scores[record.primary].statistics is None for each in members):
                 untested[record.row] = "its records have no statistics of sentences"
+            elif not all(each.record.scores[record.primary].sentences for each in members):
+                untested[record.row] = "its test set has no sentences"
             else:
                 models[record.row] = _Models.of(members, record.primary)
         except DataError:
             untested[record.row] = "a file of its statistics is missing or was changed"
     plain = table.baseline.sample.row if table.baseline else None
-    measure = models.get(plain or "") or next(iter(models.values()), None)
-    for name in [name for name, each in models.items() if measure and _unlike(each, measure)]:
+    alike = _alike(models, plain)
+    for name in [name for name in models if name not in alike]:
         del models[name]
         untested[name] = "its references or signatures are other ones"
     if plain in untested:
@@ -278,6 +286,13 @@ def _interval(a: _Models, b: _Models, metric: Metric, rules: Ruleset) -> tuple[f
         low, high = _interval(b, a, metric, rules)
         return -high, -low
     return hierarchical_bootstrap(a.statistics, b.statistics, metric, replicates=rules.replicates, level=rules.level)
+
+
+def _alike(models: Mapping[str, _Models], plain: str | None) -> set[str]:
+    """The rows whose scores can be compared: with the plain student, or else the most that can with each other."""
+    measures = [each for name, each in models.items() if name == plain] or list(models.values())
+    found = [{name for name, each in models.items() if _unlike(measure, each) is None} for measure in measures]
+    return max(found, key=len, default=set())
 
 
 def _unlike(a: _Models, b: _Models) -> str | None:

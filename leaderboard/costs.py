@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.results import Phase, Record
 from leaderboard.spread import Spread
@@ -72,10 +72,17 @@ def totals(records: Sequence[Record]) -> tuple[Total, ...]:
     return tuple(_total(name, what, kinds, records) for name, (what, kinds) in EXTENTS.items())
 
 
-def family(records: Iterable[Record]) -> int:
-    """How many rows come out of the row's training run, and so share it."""
-    phases = (phase for record in records for phase in record.phases)
-    return max((phase.shared_by for phase in phases if phase.kind == "training"), default=1)
+def added(rows: Sequence[Sequence[Total]]) -> tuple[Total, ...]:
+    """The totals of several rows together: what one run for all of them took, where they share it."""
+    return tuple(
+        replace(
+            of_all[0],
+            seconds=Spread(sum(each.seconds.mean for each in of_all), None, 1),
+            flops=_sum(each.flops for each in of_all),
+            joules=_sum(each.joules for each in of_all),
+        )
+        for of_all in zip(*rows)
+    )
 
 
 def _total(name: str, what: str, kinds: set[str], records: Sequence[Record]) -> Total:
@@ -95,3 +102,9 @@ def _mean(counted: Sequence[Sequence[Phase]], value: Callable[[Phase], float | N
             return None
         sums.append(sum(found / sharers for found, sharers in known))
     return statistics.fmean(sums)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from bench.results import BudgetRecord, Parameters, Record, Sweep
 from bench.ruleset import RULES, Ruleset
-from leaderboard.costs import Total, family, totals
+from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
 from leaderboard.recipes import comparable, distinguishing, own_recipe, trials_asked
 from leaderboard.spread import Spread
@@ -80,11 +80,6 @@ class Row:
         """What it took, three ways and altogether, as ``leaderboard.costs`` has them."""
         return totals(self.finished)
 
-    @property
-    def family(self) -> int:
-        """How many rows came out of its training run."""
-        return family(self.finished)
-
 
 @dataclass(frozen=True)
 class Table:
@@ -94,6 +89,8 @@ class Table:
     unplaced: tuple[Row, ...]
     own: tuple[str, ...]
     """What sets this recipe apart, as ``key = value``, where a data set and preset have several tables."""
+    baseline: Row | None = None
+    """The plain student that all rows are compared with."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -116,11 +113,14 @@ class Table:
         students = (row.sample for row in self.rows if row.sample.role != "teacher")
         return next(students, self.sample).budget
 
-    @property
-    def baseline(self) -> Row | None:
-        """The plain student."""
-        plain = (row for row in self.rows if row.sample.role == "baseline" and row.finished)
-        return max(plain, key=lambda row: len(row.finished), default=None)
+    def family(self, row: Row) -> tuple[Row, ...]:
+        """The rows that came out of the same training runs, itself among them."""
+        own = _runs(row)
+        return tuple(other for other in self.rows if other is row or own & _runs(other))
+
+    def family_costs(self, row: Row) -> tuple[Total, ...]:
+        """What all rows of its family took together."""
+        return added([other.costs for other in self.family(row) if other.costs])
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
 def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset) -> Table:
     plain = max(
         ([record for record in seeds if record.status == "ok"] for seeds in rows if seeds[0].role == "baseline"),
-        key=len,
+        key=lambda finished: (len(finished), sum(_bleu(finished))),
         default=[],
     )
     finished = []
@@ -186,6 +186,7 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
         placed=tuple(row for row in finished if not row.unplaced),
         unplaced=tuple(row for row in finished if row.unplaced),
         own=recipe,
+        baseline=next((row for row in finished if plain and row.sample.row == plain[0].row), None),
     )
 
 
@@ -199,6 +200,12 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
         above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
         return Difference(statistics.fmean(each), deviation, len(each), above, below)
     return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
+
+
+def _runs(row: Row) -> set[str]:
+    """The artifacts of its finished seeds' trainings."""
+    phases = (phase for record in row.finished for phase in record.phases)
+    return {phase.artifact for phase in phases if phase.kind == "training" and phase.artifact}
 
 
 def _bleu(records: Sequence[Record]) -> list[float]:

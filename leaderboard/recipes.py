@@ -20,6 +20,7 @@ def comparable(record: Record) -> str:
             record.track,
             record.primary,
             _recipe(record),
+            record.engine,
         ]
     )
 
@@ -82,8 +83,9 @@ def _recipe(record: Record) -> dict[str, Any]:
 
 
 def _fixed(record: Record) -> dict[str, Any]:
-    """The recipe without search and budget."""
-    return {key: value for key, value in _recipe(record).items() if key not in ("tuning", "budget")}
+    """The recipe without search and budget, and the versions of the code that carried it out."""
+    recipe = {key: value for key, value in _recipe(record).items() if key not in ("tuning", "budget")}
+    return recipe | {"engine": record.engine}
 
 
 def _search(record: Record) -> dict[str, Any]:

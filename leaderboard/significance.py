@@ -94,7 +94,7 @@ def _test(
     pairs with that system, so that a table costs little more than its rows.
     """
     models = sum(sizes)
-    sides = (np.arange(sizes[0], dtype=np.uint8), np.arange(sizes[0], models, dtype=np.uint8))
+    sides = (np.arange(sizes[0], dtype=np.uint16), np.arange(sizes[0], models, dtype=np.uint16))
     members = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
     places = [[members[side].index(pair[side]) for pair in pairs] for side in (0, 1)]
     counts = [_stacked([systems[each] for each in members[side]], metric) for side in (0, 1)]
@@ -105,7 +105,7 @@ def _test(
 
     random, hits = np.random.default_rng((seed, models)), np.zeros(len(pairs))
     for start in range(0, trials, CHUNK):
-        order = np.broadcast_to(np.arange(models, dtype=np.uint8), (min(CHUNK, trials - start), sentences, models))
+        order = np.broadcast_to(np.arange(models, dtype=np.uint16), (min(CHUNK, trials - start), sentences, models))
         dealt = np.moveaxis(random.permuted(order, axis=-1), -1, 0)
         scores = np.empty((len(order), len(pairs), models))
         for pseudo, given in enumerate(np.ascontiguousarray(dealt)):
@@ -168,8 +168,10 @@ def hierarchical_bootstrap(
     with replacement does to its mean. The seeds' deviations are those on all sentences, which hold each model's luck
     with them already; deviations on the sentences drawn would count it once more (Owen 2007). A bootstrap of few seeds
     is too narrow, for it takes their variance for that of all seeds, and without doubt: their deviations are enlarged
-    by sqrt(S / (S - 1)), and by the ratio of Student's quantile, with the seeds' degrees of freedom, to the normal one
-    (Hesterberg 2015). With one model in each system only sentences are drawn.
+    by sqrt(S / (S - 1)), and by the ratio of Student's quantile, with Welch's degrees of freedom, to the normal one
+    (Hesterberg 2015). A seed's deviation holds some luck with the sentences, which are drawn besides, so that the
+    interval is too wide rather than too narrow where seeds matter little. With one model in each system only sentences
+    are drawn.
 
     Raises:
         ValueError: a system without models, or models of unequal numbers of sentences.
@@ -179,19 +181,32 @@ def hierarchical_bootstrap(
     random = np.random.default_rng(seed)
     drawn = random.integers(sentences, size=(replicates, sentences))
     weights = np.stack([np.bincount(each, minlength=sentences) for each in drawn]).astype(np.float64)
-    freedom, tail = sum(len(system) - 1 for system in systems), (1 - level) / 2
+    tail = (1 - level) / 2
+    counted = [_stacked([system], metric)[:, :, 0] for system in systems]
+    observed = [_scores(counts.sum(axis=1, dtype=np.float64), metric) for counts in counted]
+    freedom = _freedom(observed)
     doubt = stdtrit(freedom, tail) / ndtri(tail) if freedom else 1.0
     means = []
-    for system in systems:
-        counts = _stacked([system], metric)[:, :, 0]
+    for counts, scores in zip(counted, observed):
         mean = _scores(weights @ counts, metric).mean(axis=0)
-        if (size := len(system)) > 1:
-            scores = _scores(counts.sum(axis=1, dtype=np.float64), metric)
+        if (size := len(scores)) > 1:
             luck = scores[random.integers(size, size=(replicates, size))].mean(axis=1) - scores.mean()
             mean = mean + luck * np.sqrt(size / (size - 1)) * doubt
         means.append(mean)
     low, high = np.quantile(means[0] - means[1] if b is not None else means[0], (tail, 1 - tail))
     return float(low), float(high)
+
+
+def _freedom(scores: Sequence[NDArray[np.float64]]) -> float:
+    """Degrees of freedom of the standard error over seeds (Welch 1947); 0 where no system has several seeds.
+
+    The smallest that its bounds allow where the seeds do not vary at all.
+    """
+    several = [each for each in scores if len(each) > 1]
+    squares = [each.var(ddof=1) / len(each) for each in several]
+    if sum(squares) <= EQUAL**2:
+        return min((len(each) - 1 for each in several), default=0)
+    return float(sum(squares) ** 2 / sum(s**2 / (len(each) - 1) for s, each in zip(squares, several)))
 
 
 def _sentences(systems: Sequence[System]) -> int:

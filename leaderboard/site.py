@@ -221,6 +221,7 @@ def _environment() -> Environment:
         "operations": text.operations,
         "energy": text.energy,
         "grams": text.grams,
+        "money": text.money,
         "memory": text.memory,
         "size": text.size,
         "amount": text.amount,

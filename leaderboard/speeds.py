@@ -24,14 +24,10 @@ class Headline:
     """What the reader must know of it; empty if nothing."""
 
 
-def measured(row: Row) -> tuple[Record, Speed] | None:
-    """The row's newest record that has a speed, and the speed."""
-    found = [record for record in row.finished if record.speed]
-    if not found:
-        return None
-    newest = max(found, key=lambda record: record.created)
-    assert newest.speed is not None
-    return newest, newest.speed
+def measured(row: Row, fingerprint: str | None = None) -> tuple[Record, Speed] | None:
+    """A record of the row that has a speed, and the speed: of this fingerprint if there is one, else the newest."""
+    found = [(record, record.speed) for record in row.finished if record.speed]
+    return max(found, key=lambda pair: (pair[1].fingerprint == fingerprint, pair[0].created), default=None)
 
 
 def together(table: Table) -> str | None:
@@ -44,7 +40,7 @@ def together(table: Table) -> str | None:
 
 def headlines(row: Row, fingerprint: str) -> tuple[Headline, ...]:
     """A row's figures for the columns of a table that shows the speeds of one fingerprint."""
-    found = measured(row)
+    found = measured(row, fingerprint)
     if found is None:
         return tuple(Headline(None, "not measured") for _ in HEADLINES)
     speed = found[1]
@@ -73,7 +69,7 @@ def _headline(speed: Speed, engine: str, precision: str) -> Headline:
     each = next((each for each in speed.engines if (each.engine, each.precision) == (engine, precision)), None)
     timing = _best(each) if each else None
     if each is None or timing is None:
-        return Headline(None, (each.failure if each else None) or "not measured")
+        return Headline(None, "failed" if each and each.failure else "not measured")
     return Headline(timing, "; ".join(warnings(speed, timing)))
 
 

@@ -92,6 +92,11 @@ def grams(mass: float) -> str:
     return _scaled(mass, "g")
 
 
+def money(price: float) -> str:
+    """A price: ``1,234.50``; a small one with two digits that tell something."""
+    return f"{price:,.2f}" if price >= 0.1 or price == 0 else f"{price:.2g}"
+
+
 def memory(count: int) -> str:
     """Bytes: ``312 MB``, of a million each."""
     return _scaled(count, "B")

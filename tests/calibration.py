@@ -1,11 +1,11 @@
 """How often the comparison of two rows is wrong, and how often it sees a difference. Run by hand:
 
     python tests/calibration.py                     on simulated models
-    python tests/calibration.py RECORDS             on pairs of groups of seeds of one and the same row
-    python tests/calibration.py RECORDS OTHER       and on pairs of groups of seeds of two rows
+    python tests/calibration.py RECORDS:ROW              on pairs of groups of seeds of one and the same row
+    python tests/calibration.py RECORDS:ROW OTHER:ROW    and on pairs of groups of seeds of two rows
 
-A folder of records holds many finished seeds of one row, with their statistics. Under no difference the share of tests
-at or below 5 % and of intervals without 0 should be 5 %; under a difference, the larger the better.
+RECORDS is a folder of records with many finished seeds of ROW, and their statistics. Under no difference the share of
+tests at or below 5 % and of intervals without 0 should be 5 %; under a difference, the larger the better.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bench.measure.statistics import CHARACTER_ORDERS, COLUMNS, ORDERS
-from bench.records import read_records
+from bench.records import find_row, read_records
 from bench.ruleset import RULES
 from leaderboard.significance import System, approximate_randomisation, hierarchical_bootstrap
 
@@ -71,10 +71,14 @@ def _simulations(random: Generator) -> None:
             for _ in range(PAIRS)
         )
         print(f"seeds {seeds}  spread {spread:4}  effect {effect:4}: {rates(drawn)}", flush=True)
+    for seeds, narrow in product((3, 5), (0.0, 0.02)):  # beside a row whose seeds vary more
+        drawn = ((simulated(random, seeds, spread=narrow), simulated(random, seeds, spread=0.05)) for _ in range(PAIRS))
+        print(f"seeds {seeds}  spread {narrow:4} against 0.05: {rates(drawn)}", flush=True)
 
 
-def _models(folder: Path) -> list[NDArray[np.int64]]:
-    finished = [each for each in read_records([folder]).records if each.record.status == "ok"]
+def _models(argument: str) -> list[NDArray[np.int64]]:
+    folder, _, row = argument.rpartition(":")
+    finished = [each for each in find_row(read_records([Path(folder)]).records, row) if each.record.status == "ok"]
     found = [each.statistics(each.record.primary) for each in finished]
     return [each for each in found if each is not None]
 
@@ -85,19 +89,18 @@ def _group(random: Generator, models: Sequence[NDArray[np.int64]], size: int) ->
 
 def _recorded(random: Generator, rows: list[list[NDArray[np.int64]]]) -> None:
     for number, models in enumerate(rows, start=1):
-        for seeds in (1, 3, 5):
+        for seeds in (each for each in (1, 3, 5) if 2 * each <= len(models)):
             both = (_group(random, models, 2 * seeds) for _ in range(PAIRS))
             found = rates((each[:seeds], each[seeds:]) for each in both)
             print(f"row {number} ({len(models)} seeds), groups of {seeds}: {found}", flush=True)
     if len(rows) == 2:
-        for seeds in (3, 5):
+        for seeds in (each for each in (3, 5) if each <= min(map(len, rows))):
             found = rates((_group(random, rows[0], seeds), _group(random, rows[1], seeds)) for _ in range(PAIRS))
             print(f"row 1 against row 2, groups of {seeds}: {found}", flush=True)
 
 
 if __name__ == "__main__":
-    folders = [Path(each) for each in sys.argv[1:]]
-    if folders:
-        _recorded(np.random.default_rng(2), [_models(folder) for folder in folders])
+    if rows := sys.argv[1:]:
+        _recorded(np.random.default_rng(2), [_models(row) for row in rows])
     else:
         _simulations(np.random.default_rng(2))

@@ -94,7 +94,7 @@ class TestWrongNames:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["rnu"], "unknown command 'rnu'. Did you mean 'run'? Known: check, data, doctor"),
+            (["rnu"], "unknown command 'rnu'. Did you mean 'run'? Known: check, compare, data"),
             (["run", "--methods", "word_levle"], "unknown method 'word_levle'. Did you mean 'word_level'? Known: a2d"),
             (["run", "--methods", ","], "--methods names no method"),
             (["run", "--dataset", "syntetic"], "unknown data set 'syntetic'. Did you mean 'synthetic'? Known: "),

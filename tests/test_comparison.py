@@ -96,9 +96,13 @@ class TestCompare:
         assert result.a.score.mean == pytest.approx(np.mean([each.record.scores["dev"].chrf for each in a]))
 
     def test_one_seed_speaks_of_the_models_only(self, found):
-        result = compare(find_row(found, "better@1"), find_row(found, "baseline"), rules=QUICK)
+        result = compare(find_row(found, "better@1"), find_row(found, "baseline@1"), rules=QUICK)
         assert result.models_only
         assert (result.a.seeds, result.a.score.deviation) == ((1,), None)
+
+    def test_one_model_is_not_compared_with_several(self, found):
+        with pytest.raises(UsageError, match="name one seed of each"):
+            compare(find_row(found, "better@1"), find_row(found, "baseline"), rules=QUICK)
 
     def test_a_row_is_no_different_from_itself(self, found):
         row = find_row(found, "better")

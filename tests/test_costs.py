@@ -3,8 +3,12 @@
 import pytest
 from factories import make_failed, make_record
 
+from bench.config import Depth
+from bench.records import Stored
 from bench.results import Phase
-from leaderboard.costs import Factors, family, totals
+from leaderboard.costs import Factors, totals
+from leaderboard.ranking import aggregate
+from leaderboard.site import build, row_page
 from leaderboard.text import energy, grams, memory, operations
 
 PHASES = (
@@ -39,14 +43,37 @@ def test_what_was_not_measured_has_no_total():
     assert [total.flops for total in found] == [1e9, 1e9, 1e9, None]
 
 
-def test_one_run_for_several_rows_makes_a_family():
-    assert family([make_record(phases=PHASES)]) == 3
-    assert family([make_record(shared_by=1)]) == 1
+def test_rows_of_one_run_are_a_family_whose_costs_are_those_of_all(tmp_path):
+    def phases(decoding):
+        return (
+            Phase(name="teacher training", kind="teacher", seconds=70.0, joules=7.0, artifact="t"),
+            Phase(name="student training", kind="training", seconds=60.0, flops=6e9, artifact="run"),
+            Phase(name="final decoding", kind="evaluation", seconds=decoding, flops=1e9),
+        )
+
+    records = [
+        make_record("aio_kd", depth=Depth(2, 2), bleu=12.0, phases=phases(5.0)),
+        make_record("aio_kd", depth=Depth(3, 3), bleu=11.0, phases=phases(8.0)),
+        make_record("other", bleu=10.0, phases=(phases(1.0)[0], phases(1.0)[1].model_copy(update={"artifact": "own"}))),
+    ]
+    (table,) = aggregate(records)
+    small, large, alone = table.rows
+    assert table.family(small) == table.family(large) == (small, large)
+    assert table.family(alone) == (alone,)
+    # Training 60 once, 2 of 3 shares of the teacher, and the decoding of each.
+    assert [total.seconds.mean for total in table.family_costs(small)] == pytest.approx(
+        [60, 60, 60 + 140 / 3, 73 + 140 / 3]
+    )
+    assert [total.flops for total in table.family_costs(large)][:2] == [6e9, 6e9]
+    assert table.family_costs(small)[-1].flops is None  # of the teacher's training
+    page = build((Stored(record, tmp_path) for record in records), tmp_path / "site").parent / row_page(small)
+    assert "one run for 2 rows took 1 min 00 s" in page.read_text()
 
 
 def test_a_row_that_failed_has_no_costs():
     assert totals([]) == ()
-    assert family([make_failed()]) == 1
+    ((row,),) = [table.rows for table in aggregate([make_failed()])]
+    assert row.costs == ()
 
 
 def test_factors_are_the_users_and_apply_only_to_what_was_measured():

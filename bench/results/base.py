@@ -15,5 +15,6 @@ Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
 """A name without dots, so that names joined by dots stay distinct."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0, le=2**63)]
 LONGEST = 1e10
 """Seconds that a record can claim: some three centuries."""

@@ -6,8 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.config import Frozen, Positive
-from bench.results.base import LONGEST, Count
+from bench.config import Frozen
+from bench.results.base import LONGEST, Bytes, Count
+
+MOST_FLOPS, MOST_JOULES = 1e30, 1e20
+"""What a phase can claim: more than any computer has done."""
 
 
 class BudgetRecord(Frozen):
@@ -31,15 +34,19 @@ class Phase(Frozen):
     name: str
     kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "interrupted"]
     seconds: float = Field(ge=0, le=LONGEST, description="Wall time.")
-    devices: Positive = 1
+    devices: int = Field(1, ge=1, le=1_000_000)
     """That worked on it together."""
     target_tokens: Count | None = None
-    flops: float | None = Field(None, ge=0, description="Floating-point operations, two for a multiply-add.")
-    host_memory: Count | None = None
+    flops: float | None = Field(
+        None, ge=0, le=MOST_FLOPS, description="Floating-point operations, two for a multiply-add."
+    )
+    host_memory: Bytes | None = None
     """Peak bytes of the process that carried out the phase's task, or of the largest of several."""
-    device_memory: Count | None = None
+    device_memory: Bytes | None = None
     """Peak bytes on its GPU; None on a CPU."""
-    joules: float | None = Field(None, ge=0, description="None where no meter could be read; the record says why.")
+    joules: float | None = Field(
+        None, ge=0, le=MOST_JOULES, description="None where no meter could be read; the record says why."
+    )
     shared_by: int = Field(1, ge=1, description="Rows of its run that used the phase; the page counts anew.")
     artifact: str | None = None
 

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_v
 
 from bench.config import Depth, Frozen, ModelConfig, Positive
 from bench.results.base import LONGEST, Count, Label, Name, Sha256, State
-from bench.results.cost import BudgetRecord, Phase
+from bench.results.cost import MOST_FLOPS, BudgetRecord, Phase
 from bench.results.quality import Score, hypotheses_file, statistics_file
 from bench.results.speed import Speed
 from bench.results.sweep import Sweep
@@ -64,7 +64,7 @@ class Training(Frozen):
     """Parts that each micro-batch was run in: 2 after the training had run out of memory."""
     processes: Positive = 1
     """That trained the model together."""
-    formula_flops: float | None = Field(None, ge=0)
+    formula_flops: float | None = Field(None, ge=0, le=MOST_FLOPS)
     """Six operations for each target token and parameter of the trained network that takes part in a product."""
 
 

@@ -7,7 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from bench.config import Frozen, Positive
-from bench.results.base import LONGEST, Count, Label, Sha256
+from bench.results.base import LONGEST, Bytes, Count, Label, Sha256
+
+MOST = 1e12
+"""That a rate or a ratio can claim."""
 
 
 class Latency(Frozen):
@@ -29,10 +32,10 @@ class Timing(Frozen):
     passes: Positive
     """After those that warmed up."""
     seconds: float = Field(gt=0, le=LONGEST, description="Of the median pass.")
-    spread: float = Field(ge=0, description="Slowest less fastest pass, by the median.")
-    source_words: float = Field(ge=0, description="A second.")
-    target_tokens: float = Field(ge=0, description="A second; pieces with the end of sentence.")
-    sentences: float = Field(ge=0, description="A second.")
+    spread: float = Field(ge=0, le=MOST, description="Slowest less fastest pass, by the median.")
+    source_words: float = Field(ge=0, le=MOST, description="A second.")
+    target_tokens: float = Field(ge=0, le=MOST, description="A second; pieces with the end of sentence.")
+    sentences: float = Field(ge=0, le=MOST, description="A second.")
     latency: Latency | None = None
     signature: str
     """All that the figure depends on, as one line."""
@@ -46,14 +49,14 @@ class EngineSpeed(Frozen):
     timings: tuple[Timing, ...] = ()
     equal_outputs: float | None = Field(None, ge=0, le=1)
     """Share of the sentences for which it gives what the project's decoder gives in fp32 (beam search)."""
-    bleu_difference: float | None = None
+    bleu_difference: float | None = Field(None, ge=-100, le=100)
     """Its BLEU on the source file less that of the project's decoder in fp32 (beam search)."""
-    length_ratio: float | None = Field(None, ge=0)
+    length_ratio: float | None = Field(None, ge=0, le=MOST)
     """Target pieces by source pieces (beam search)."""
-    disk_bytes: Count | None = None
-    host_memory: Count | None = None
+    disk_bytes: Bytes | None = None
+    host_memory: Bytes | None = None
     """Peak bytes of the process that translated."""
-    device_memory: Count | None = None
+    device_memory: Bytes | None = None
     """Peak bytes on the GPU; None on a CPU."""
     failure: str | None = None
     """Why there are no figures."""

@@ -23,9 +23,13 @@ from bench.records import read_records
 from bench.registry import load_methods
 from bench.train.optim import adam
 from bench.train.trainer import Trainer, new_network
+from leaderboard.significance import randomisation_tests
 from leaderboard.site import build
 
-pytestmark = pytest.mark.benchmark(min_rounds=11, max_time=2.0, warmup=True, warmup_iterations=3, disable_gc=True)
+OPTIONS = {"max_time": 2.0, "warmup": True, "disable_gc": True}
+pytestmark = pytest.mark.benchmark(min_rounds=11, warmup_iterations=3, **OPTIONS)
+SLOW = pytest.mark.benchmark(min_rounds=5, warmup_iterations=1, **OPTIONS)
+"""Replaces the other mark."""
 
 VOCABULARY = 500
 STUDENT = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=2, decoder_layers=2, norm="pre", dropout=0.1)
@@ -116,7 +120,17 @@ def test_sentence_statistics(measured: Any, lines: tuple[list[str], list[str]]) 
     assert len(measured(sentence_statistics, *lines)) == SENTENCES
 
 
-@pytest.mark.benchmark(min_rounds=5)
+@SLOW
+def test_differences(measured: Any, lines: tuple[list[str], list[str]]) -> None:
+    """Three rows of three seeds each, every one with every other."""
+    statistics = sentence_statistics(*lines)
+    draw = np.random.default_rng(1)
+    rows = [[draw.permuted(statistics, axis=0) for _ in range(3)] for _ in range(3)]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    assert len(measured(randomisation_tests, rows, pairs, "bleu", trials=1000)) == 3
+
+
+@SLOW
 def test_site(measured: Any, tmp_path: Path) -> None:
     """Some 100 records: 16 rows on each of two data sets, three seeds each."""
     records = []
