@@ -37,8 +37,7 @@ def test_overrides_change_the_named_values_only():
 
 
 def test_the_sections_are_the_parts_with_settings_of_their_own():
-    models = ("teacher", "student", "teacher_training", "training")
-    assert SECTIONS == ("tokenizer", *models, "search", "tuning", "budget", "speed")
+    assert " ".join(SECTIONS) == "tokenizer teacher student teacher_training training search tuning budget speed"
 
 
 @pytest.mark.parametrize(
