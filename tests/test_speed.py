@@ -157,6 +157,19 @@ def test_the_fixed_batch_is_not_measured_again_where_it_is_the_best():
     assert timings[1].batch_tokens == 64
 
 
+def test_the_best_batch_is_never_slower_than_the_fixed_one():
+    """A size looked fast when it was tried, and was not when it was measured."""
+    clock, tries = Clock(), []
+
+    def seconds(call) -> float:
+        tries.append(call[2])
+        return (0.1 if tries.count(32) <= 2 else 3.0) if call[2] == 32 else 2.0
+
+    timings, _ = measure(job(beam=1), FakeEngine(clock, seconds), clock)
+    assert tries.count(32) == 2 + 3 + 5
+    assert (timings[1].mode, timings[1].batch_tokens, timings[1].seconds) == ("best batch", 64, 2.0)
+
+
 def test_a_signature_says_all_that_a_speed_depends_on():
     clock = Clock()
     timings, _ = measure(job(), FakeEngine(clock, lambda call: 1.0 if call[2] == 64 else 2.0), clock)
