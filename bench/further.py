@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.plan import Row, Task
-from bench.results import FurtherScore, Record
+from bench.results import FurtherScore, Phase, Record, Speed
 from bench.store import Store
 
 PREFIX = "metric-"
@@ -26,6 +26,16 @@ class Scored:
 
 Further = Mapping[str, Scored]
 """By the metric's name."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The speed of a row, and what measuring it took."""
+
+    artifact: str
+    speed: Speed
+    phases: tuple[Phase, ...]
+    wall: float
 
 
 def own_artifacts(record: Record) -> dict[str, str]:
@@ -73,6 +83,29 @@ def with_further(record: Record, found: Further) -> Record:
     artifacts = {name: key for name, key in record.artifacts.items() if not name.startswith(PREFIX)}
     artifacts |= {name: found[name].artifact for name in names}
     return record.model_copy(update={"scores": scores, "artifacts": artifacts})
+
+
+def speed_of(record: Record) -> Timed | None:
+    """The speed that a record has."""
+    artifact = record.artifacts.get(SPEED)
+    if artifact is None or record.speed is None:
+        return None
+    phases = tuple(phase for phase in record.phases if phase.artifact == artifact)
+    return Timed(artifact, record.speed, phases, record.walls.get(artifact, 0.0))
+
+
+def with_speed(record: Record, timed: Timed | None) -> Record:
+    """The record with this speed in place of any other; without any where it is None."""
+    former = record.artifacts.get(SPEED, "")
+    artifacts = {name: key for name, key in record.artifacts.items() if name != SPEED}
+    phases = tuple(phase for phase in record.phases if phase.artifact != former)
+    walls = {key: wall for key, wall in record.walls.items() if key != former}
+    if timed:
+        artifacts |= {SPEED: timed.artifact}
+        phases += timed.phases
+        walls |= {timed.artifact: timed.wall}
+    speed = timed.speed if timed else None
+    return record.model_copy(update={"speed": speed, "artifacts": artifacts, "phases": phases, "walls": walls})
 
 
 def _name(task: Task) -> str:

@@ -67,7 +67,7 @@ def phases_of(artifact: Artifact, kind: str, *, own: bool = False, shared_by: in
             seconds=seconds,
             devices=details.get("processes", 1),
             target_tokens=details.get("target_tokens") if name in COUNTED else None,
-            flops=details["flops"].get(name, 0.0),
+            flops=None if kind == "timing" else details["flops"].get(name, 0.0),
             host_memory=details["host_memory"],
             device_memory=details["device_memory"],
             joules=joules.get(name),

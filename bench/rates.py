@@ -131,7 +131,7 @@ class PastRuns:
         """Seconds of measuring speed, for each row."""
         return _median(
             _seconds(each) / len(each.details["rows"])
-            for each in self._like(inputs, lambda its: [its["protocol"], its["search"]], "speed")
+            for each in self._like(inputs, lambda its: [its["protocol"], its["search"], its["needs"]], "speed")
             if each.details["rows"]
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 from bench.config import SECTIONS
 from bench.environment import environment
 from bench.errors import DataError
-from bench.further import lacking, of_record, of_store, own_artifacts, with_further
+from bench.further import lacking, of_record, of_store, own_artifacts, speed_of, with_further, with_speed
 from bench.ledger import ledger
 from bench.measure.energy import NOT_MEASURED
 from bench.phases.base import DEV, device_seconds
@@ -151,8 +151,10 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
     )
     earlier = _stored(prepared, row)
     same = earlier is not None and earlier.record.artifacts.get("scores") == row.scores.key
-    kept = of_record(earlier.record) if earlier and same else {}
-    return with_further(record, {**kept, **of_store(store, row)}), files
+    if earlier is None or not same:
+        return with_further(record, of_store(store, row)), files
+    record = with_further(record, {**of_record(earlier.record), **of_store(store, row)})
+    return with_speed(record, speed_of(earlier.record)), files
 
 
 def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:

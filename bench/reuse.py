@@ -65,7 +65,7 @@ def inspect(record: Record, store: Store, methods: Methods, *, whole: bool = Tru
                 want(need)
 
     for key, kind in lineage.kinds.items():
-        if kind in ("scores", "metric") or not whole:
+        if kind in ("scores", "metric", "speed") or not whole:
             want(key)
     findings = []
     for key, kind in lineage.kinds.items():

@@ -97,7 +97,8 @@ class Ruleset:
             "several rows rest on, such as a teacher or a run that delivers several students, is divided by their "
             "number.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
-            "in its total of everything. What was lost when a process was killed is shown and charged to nothing.",
+            "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
+            "shown and charged to nothing.",
             "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
             "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
             "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "

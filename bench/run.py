@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -103,7 +104,7 @@ def run(request: Request, console: Console) -> Outcome:
             console.print(f"{len(todo)} of {len(plan.tasks)} tasks to do, {prepared.slots.workers} at a time.")
             _carry_out(prepared, todo, recorder, console)
             recorder.record_all()
-        timed, told = _timed(prepared, recorder, console)
+    timed, told = _timed(prepared, recorder, console)
     reading = read_records([request.runs / "records"])
     page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out, *told])
     rows, trained = len(plan.rows) + len(plan.left_out), len(todo) + timed
@@ -121,12 +122,24 @@ def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[in
 
     Without a speed a row is whole all the same, so that no row fails here.
     """
-    task = timing(prepared)
-    if task is None:
-        return 0, []
-    todo = absent(prepared, task) if prepared.request.speed else ()
-    failures = _carry_out(prepared, todo, recorder, console) if todo else {}
-    recorder.timed(record_speed(prepared, task))
+    request, place, slots = prepared.request, prepared.place, prepared.slots
+    request.runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(request.runs / ".timing.lock"):  # two runs in one folder would disturb and then contradict each other
+        task = timing(prepared)
+        if task is None:
+            return 0, []
+        todo = absent(prepared, task) if request.speed else ()
+        alone = replace(
+            prepared,
+            request=replace(request, workers=1),
+            place=replace(place, workers=1),
+            slots=replace(slots, workers=1),
+        )
+        failures = _carry_out(alone, todo, recorder, console) if todo else {}
+        changed = record_speed(prepared, task)
+    if changed:
+        with _tracking(request, console) as recorder.tracking:
+            recorder.timed(changed)
     told = [f"speed was not measured: {failures[task.key]}"] if task.key in failures else []
     for line in told:
         console.print(line, markup=False, highlight=False)

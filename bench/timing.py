@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from bench import ENGINE
-from bench.further import SPEED
+from bench.further import Timed, with_speed
 from bench.ledger import phases_of
 from bench.plan import Row, Task
 from bench.recorder import failed_record
@@ -20,7 +21,7 @@ from leaderboard.recipes import comparable
 
 def timing(prepared: Prepared, *, planned: bool = False) -> Task | None:
     """The task that measures all rows of the plan's table in one go: also those that earlier runs added to it, since a
-    speed compares with no other than those of its go. None where there is no row, or no model is left to measure.
+    speed compares with no other than those of its go. None where there is no row whose model is left to measure.
 
     Args:
         planned: whether the rows that have not finished count as well: what is to be measured if they do.
@@ -41,9 +42,7 @@ def timing(prepared: Prepared, *, planned: bool = False) -> Task | None:
         "device": prepared.place.device.partition(":")[0],
         "rows": [rows[name] for name in sorted(rows)],
     }
-    task = Task("speed", f"speed of {len(rows)} rows", inputs, (corpus,))
-    there = any(prepared.store.find(*row["model"]) for row in rows.values())
-    return task if unfinished or there or prepared.store.find(task.kind, task.key) else None
+    return Task("speed", f"speed of {len(rows)} rows", inputs, (corpus,))
 
 
 def absent(prepared: Prepared, task: Task) -> tuple[Task, ...]:
@@ -69,8 +68,7 @@ def record_speed(prepared: Prepared, task: Task) -> set[tuple[str, int]]:
         record = stored.record
         if record.row not in artifact.details["rows"]:
             continue
-        measured = artifact if record.seed == seeds[record.row] else None
-        timed = _with_speed(record, measured)
+        timed = with_speed(record, _timed(record, artifact) if record.seed == seeds[record.row] else None)
         if timed != record:
             now = datetime.now(UTC).replace(microsecond=0)
             rewrite_record(stored.folder, timed.model_copy(update={"created": now}))
@@ -78,19 +76,11 @@ def record_speed(prepared: Prepared, task: Task) -> set[tuple[str, int]]:
     return changed
 
 
-def _with_speed(record: Record, artifact: Artifact | None) -> Record:
-    """The record with the speed and the cost of that go; without any where it is None."""
-    former = record.artifacts.get(SPEED, "")
-    artifacts = {name: key for name, key in record.artifacts.items() if name != SPEED}
-    phases = tuple(phase for phase in record.phases if phase.artifact != former)
-    walls = {key: wall for key, wall in record.walls.items() if key != former}
-    speed = None
-    if artifact:
-        speed = Speed.model_validate(artifact.details["rows"][record.row])
-        artifacts |= {SPEED: artifact.key}
-        phases += tuple(phases_of(artifact, "evaluation", shared_by=len(artifact.details["rows"])))
-        walls |= {artifact.key: artifact.details["wall"]}
-    return record.model_copy(update={"speed": speed, "artifacts": artifacts, "phases": phases, "walls": walls})
+def _timed(record: Record, artifact: Artifact) -> Timed:
+    """What the go has of a row."""
+    rows = artifact.details["rows"]
+    phases = tuple(phases_of(artifact, "timing", shared_by=len(rows)))
+    return Timed(artifact.key, Speed.model_validate(rows[record.row]), phases, artifact.details["wall"])
 
 
 def _table(prepared: Prepared) -> list[Stored]:
@@ -102,18 +92,22 @@ def _table(prepared: Prepared) -> list[Stored]:
 
 
 def _finished(prepared: Prepared) -> dict[str, dict[str, Any]]:
-    """The first finished seed of each row."""
+    """The first finished seed of each row whose model and tokenizer are there."""
     found: dict[str, dict[str, Any]] = {}
     for stored in _table(prepared):
-        if stored.record.status == "ok":
-            found.setdefault(stored.record.row, _of_record(stored.record))
+        entry = _of_record(stored.record)
+        if entry and all(map(prepared.store.find, *zip(entry["model"], ("tokenizer", entry["tokenizer"])))):
+            found.setdefault(stored.record.row, entry)
     return found
 
 
-def _of_record(record: Record) -> dict[str, Any]:
+def _of_record(record: Record) -> dict[str, Any] | None:
+    """None where it has not finished, or names no addresses: a record is nobody's word for a folder."""
     kind = "teacher" if record.role == "teacher" else "student"
-    model, tokenizer = (kind, record.artifacts[kind]), record.artifacts["tokenizer"]
-    return _entry(record.row, record.seed, model, tokenizer, record.delivery.depth)
+    model, tokenizer = (record.artifacts.get(name, "") for name in (kind, "tokenizer"))
+    if record.status != "ok" or not all(re.fullmatch("[0-9a-f]{64}", key) for key in (model, tokenizer)):
+        return None
+    return _entry(record.row, record.seed, (kind, model), tokenizer, record.delivery.depth)
 
 
 def _of_row(row: Row) -> dict[str, Any]:

@@ -25,6 +25,12 @@ def test_it_measures_the_block_and_stops_with_it(tmp_path):
     assert watch.seconds == after
 
 
+def test_what_had_gone_by_before_the_block_counts(tmp_path):
+    with Stopwatch(tmp_path / "seconds", 5.0) as watch:
+        pass
+    assert 5 <= watch.seconds < 6
+
+
 def test_a_failed_attempt_counts_in_the_next(tmp_path):
     path = tmp_path / "seconds"
     first = Stopwatch(path)

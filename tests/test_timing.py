@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from bench.measure.engines import EngineConfig
 from bench.measure.speed import Job, Measured, result_file
 from bench.phases import PhaseError, carry_out
 from bench.phases.speed import _in_a_process
+from bench.recorder import finished_record
 from bench.records import read_records
 from bench.request import Request
 from bench.results import Record, Timing
@@ -287,3 +289,41 @@ def test_a_measuring_process_ends_with_whoever_started_it():
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=micro.ROOT)
     child.stdin.close()
     assert child.wait(timeout=30) == 1
+
+
+def test_a_damaged_model_is_its_own_rows_failure(copy: Request, fake: list[Job]):
+    before = records(copy)["word_level", 1]
+    model = copy.runs / "artifacts" / "student" / before.artifacts["student"] / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:100])
+    timed(copy)
+    found = records(copy)
+    assert all("is damaged" in engine.failure for engine in found["word_level", 1].speed.engines)
+    assert found["baseline", 1].speed.engines[0].timings
+
+
+def test_a_record_that_is_written_anew_keeps_its_speed(copy: Request, fake: list[Job]):
+    timed(copy)
+    before = records(copy)["baseline", 1]
+    prepared = prepare(copy)
+    row = next(row for row in prepared.plan.rows if row.id == before.row)
+    after, _ = finished_record(prepared, row)
+    assert after.speed == before.speed
+    assert (after.artifacts, after.phases, after.walls) == (before.artifacts, before.phases, before.walls)
+
+
+def test_what_timing_took_is_in_the_ledger_and_charged_to_nothing(copy: Request, fake: list[Job]):
+    before = records(copy)["baseline", 1]
+    key = timed(copy)
+    after = records(copy)["baseline", 1]
+    added = [phase for phase in after.phases if phase not in before.phases]
+    assert {(phase.artifact, phase.kind, phase.shared_by, phase.charged) for phase in added} == {(key, "timing", 9, 0)}
+    assert sum(phase.seconds for phase in added) == pytest.approx(after.walls[key], rel=0.02, abs=0.2)
+
+
+def test_a_record_that_names_no_addresses_is_not_timed(copy: Request, fake: list[Job]):
+    file = next((copy.runs / "records" / "corpus").glob("word_level.*.json"))
+    whole = json.loads(file.read_text())
+    for artifacts in ({}, {"student": "../../evil", "tokenizer": "../x"}):
+        file.write_text(json.dumps(whole | {"artifacts": artifacts}))
+        timed(copy)
+        assert "word_level" not in {row["row"].split(".")[0] for row in timing(prepare(copy)).inputs["rows"]}

@@ -152,7 +152,7 @@ class CTranslate2Engine(Engine):
     def _chosen(self, hypotheses: list[list[str]], limit: int) -> list[int]:
         """The best hypothesis that ends within the limit; the best one cut to it where there is none."""
         end = self._pieces[EOS]
-        ended = (pieces[:-1] for pieces in hypotheses if pieces[-1] == end and len(pieces) <= limit)
+        ended = (pieces[:-1] for pieces in hypotheses if pieces and pieces[-1] == end and len(pieces) <= limit)
         return [self._ids[piece] for piece in next(ended, hypotheses[0][: limit - 1])]
 
 

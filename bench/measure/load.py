@@ -1,16 +1,14 @@
-"""What else runs on a machine while something is measured, and how much memory the measuring process took."""
+"""What else runs on a machine while something is measured."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 CPU_TIMES = Path("/proc/stat")
-OWN_STATUS = Path("/proc/self/status")
 TOLERATED = 0.05
 """Of the processor time that a measurement needs, what others may use before the device counts as shared."""
 
@@ -68,17 +66,3 @@ def gpu_use(uuid: str) -> GpuUse:
     own = users if len(users) == 1 else [user for user in users if user.pid == os.getpid()]
     shared = f"{len(users) - 1} other processes used the GPU meanwhile" if len(users) > 1 else None
     return GpuUse(shared, own[0].usedGpuMemory if own else None)
-
-
-def peak_memory() -> int | None:
-    """The most bytes of host memory that this process has held at a time."""
-    try:
-        fields = dict(line.split(":", 1) for line in OWN_STATUS.read_text(encoding="utf-8").splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        if sys.platform == "win32":
-            return None
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024

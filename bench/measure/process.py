@@ -1,12 +1,13 @@
-"""What a process can tell of itself and of its GPU: peak memory, and whether queued work is done."""
+"""What a process can tell of itself and of its GPU: peak memory, and whether queued work is done.
+
+It loads PyTorch only where there is a GPU, for other engines are measured without it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from pathlib import Path
-
-import torch
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -16,6 +17,8 @@ def reset_peaks(device: str) -> None:
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5", encoding="ascii")
     if device.startswith("cuda"):
+        import torch
+
         torch.cuda.reset_peak_memory_stats(device)
 
 
@@ -34,10 +37,16 @@ def host_peak() -> int:
 
 def device_peak(device: str) -> int | None:
     """Bytes of the most memory that PyTorch has reserved on a GPU since the last reset; None on a CPU."""
-    return torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else None
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_reserved(device)
 
 
 def synchronise(device: str) -> None:
     """Wait for what was queued on a GPU, so that its time is charged to the phase that asked for it."""
     if device.startswith("cuda"):
+        import torch
+
         torch.cuda.synchronize(device)

@@ -21,12 +21,14 @@ import numpy as np
 
 from bench.config import Frozen, SpeedConfig
 from bench.measure.engines import PATIENCE, THREADS, Engine, EngineConfig, Translation, load_engine
-from bench.measure.load import CpuWatch, gpu_use, peak_memory
+from bench.measure.load import CpuWatch, gpu_use
+from bench.measure.process import host_peak
 from bench.results.speed import Latency, Timing
 from bench.store import write_text
 
 VERSION = 1
 """Of the protocol; part of each signature."""
+TRIED = 2
 LADDER = 2
 """The best batch is looked for from the fixed size halved so many times, doubling up to the whole file at once."""
 
@@ -91,7 +93,8 @@ def repeat(run: Callable[[], Translation], protocol: SpeedConfig, clock: Clock =
 def best_batch(
     translate: Callable[..., Translation], protocol: SpeedConfig, pieces: int, clock: Clock = time.perf_counter
 ) -> int:
-    """The batch size, in padded source pieces, of the fastest of a doubling ladder, each tried by one warm pass.
+    """The batch size, in padded source pieces, of the fastest of a doubling ladder: each by the better of two warm
+    passes.
 
     Args:
         translate: translates the file in batches of ``batch_tokens``.
@@ -102,7 +105,7 @@ def best_batch(
         run = partial(translate, batch_tokens=size)
         try:
             run()
-            tried[size] = _timed(run, clock)[1]
+            tried[size] = min(_timed(run, clock)[1] for _ in range(TRIED))
         except Exception:
             # Too large for the device's memory, most likely; any other fault shows in the fixed batch as well.
             break
@@ -117,22 +120,28 @@ def ladder(batch_tokens: int, pieces: int) -> Iterator[int]:
         size *= 2
 
 
-def measure(job: Job, engine: Engine, clock: Clock = time.perf_counter) -> tuple[tuple[Timing, ...], Translation]:
-    """All timings of one engine, greedy and with the search's beam, and what beam search gave in the fixed batch."""
-    protocol, timings = job.protocol, []
-    size = protocol.batch_tokens
-    for beam in sorted({1, job.engine.search.beam}):
+def measure(
+    job: Job, engine: Engine, peak: Callable[[], int | None], clock: Clock = time.perf_counter
+) -> tuple[tuple[Timing, ...], Translation, int | None]:
+    """All timings of one engine, greedy and with the search's beam; what beam search gave in the fixed batch; and the
+    peak memory by then, before batches are tried that nobody would use."""
+    protocol, timings = job.protocol, dict[tuple[int, str], Timing]()
+    size, beams, fixed = job.protocol.batch_tokens, sorted({1, job.engine.search.beam}), dict[int, Passes]()
+    for beam in beams:
         translate = partial(engine.translate, job.lines, beam=beam)
-        fixed = repeat(partial(translate, batch_tokens=size), protocol, clock)
-        timings.append(_timing(job, fixed, job.lines, beam, "fixed batch", size))
-        best = best_batch(translate, protocol, fixed.result.source_pieces, clock)
-        # The fixed batch is not measured twice where it is the best, nor is a choice that measuring does not bear out.
-        passes = fixed if best == size else repeat(partial(translate, batch_tokens=best), protocol, clock)
-        if passes.median > fixed.median:
-            passes, best = fixed, size
-        timings.append(_timing(job, passes, job.lines, beam, "best batch", best))
-        timings.append(_one_by_one(job, engine, beam, clock))
-    return tuple(timings), fixed.result
+        fixed[beam] = repeat(partial(translate, batch_tokens=size), protocol, clock)
+        timings[beam, "one"] = _one_by_one(job, engine, beam, clock)
+    memory = peak()
+    for beam in beams:
+        translate, known = partial(engine.translate, job.lines, beam=beam), fixed[beam]
+        best = best_batch(translate, protocol, known.result.source_pieces, clock)
+        # The fixed batch is not measured twice where it is the best, also where a closer look shows that it is.
+        passes = known if best == size else repeat(partial(translate, batch_tokens=best), protocol, clock)
+        best, passes = (size, known) if known.median <= passes.median else (best, passes)
+        timings[beam, "fixed"] = _timing(job, known, job.lines, beam, "fixed batch", size)
+        timings[beam, "best"] = _timing(job, passes, job.lines, beam, "best batch", best)
+    ordered = tuple(timings[beam, way] for beam in beams for way in ("fixed", "best", "one"))
+    return ordered, fixed[beams[-1]].result, memory
 
 
 def _one_by_one(job: Job, engine: Engine, beam: int, clock: Clock) -> Timing:
@@ -214,13 +223,13 @@ def _timed(run: Callable[[], Translation], clock: Clock) -> tuple[Translation, f
 def carried_out(job: Job) -> Measured:
     """Load the engine, which is not timed, and measure it."""
     engine, cpu = load_engine(job.engine), CpuWatch()
-    timings, result = measure(job, engine)
+    timings, result, host_memory = measure(job, engine, host_peak)
     gpu = gpu_use(job.gpu) if job.gpu else None
     return Measured(
         timings=timings,
         hypotheses=result.lines,
         length_ratio=result.target_pieces / result.source_pieces,
-        host_memory=peak_memory(),
+        host_memory=host_memory,
         device_memory=gpu.memory if gpu else None,
         shared=gpu.shared if gpu else cpu.shared(),
     )

@@ -19,10 +19,11 @@ class Stopwatch:
 
     Args:
         path: of the file; the attempt that finishes the work removes it by :meth:`clear`.
+        late: seconds of this attempt that had gone by when the block begins.
     """
 
-    def __init__(self, path: Path, every: float = EVERY_SECONDS) -> None:
-        self._path, self._every = path, every
+    def __init__(self, path: Path, late: float = 0.0, *, every: float = EVERY_SECONDS) -> None:
+        self._path, self._late, self._every = path, late, every
         self._over = threading.Event()
         self.before = self._read()
         """Seconds of earlier attempts."""
@@ -31,7 +32,7 @@ class Stopwatch:
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() - self._late
         return self
 
     def __exit__(

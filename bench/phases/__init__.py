@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench.measure.energy import EnergyMeter, energy_meter
 from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
 from bench.measure.stopwatch import Stopwatch
 from bench.phases import data, decoding, metrics, speed, training, trials
-from bench.phases.base import INTERRUPTED, SETUP, Phase, PhaseError, Place
+from bench.phases.base import INTERRUPTED, SETUP, START, Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
 from bench.sweep.pool import Attempt
@@ -48,25 +49,29 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
         UsageError: wrong input, which nobody but the user can mend.
         PhaseError: this task cannot be carried out.
     """
+    # Clocks of two machines say nothing of each other, so that only a worker of this one knows when it was asked.
+    late = 0.0 if attempt.since is None else max(0.0, time.monotonic() - attempt.since)
     store = Store(place.store)
     if found := store.find(task.kind, task.key):
         return found
     trains = task.kind in TRAININGS
+    own = place.device if task.kind != "speed" else "cpu"  # it leaves the GPU to the processes that it measures
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
-    stopwatch = Stopwatch(store.root / task.kind / f".{task.key}.seconds")
+    stopwatch = Stopwatch(store.root / task.kind / f".{task.key}.seconds", late)
 
     def make(folder: Path) -> Mapping[str, Any]:
         meter = energy_meter(place.devices, place.workers)
-        ledger = Ledger(meter.joules, partial(synchronise, place.device))
+        ledger = Ledger(meter.joules, partial(synchronise, own))
         phase = Phase(task, place, store, report, attempt, ledger)
         maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
-        reset_peaks(place.device)
+        reset_peaks(own)
+        ledger.add_seconds(START, late)
         with stopwatch, ledger.phase(SETUP):
             details = maker(phase, folder)
         stopwatch.before = max(stopwatch.before, ledger.restored)  # a checkpoint may be younger than its last reading
         # What a killed attempt had done since its last checkpoint is lost, and was paid for.
         ledger.add_seconds(INTERRUPTED, stopwatch.before - ledger.restored)
-        return {**details, "environment": where, **_costs(ledger, meter, place), "wall": stopwatch.seconds}
+        return {**details, "environment": where, **_costs(ledger, meter, own), "wall": stopwatch.seconds}
 
     artifact = store.make(
         task.kind,
@@ -79,7 +84,7 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
     return artifact
 
 
-def _costs(ledger: Ledger, meter: EnergyMeter, place: Place) -> dict[str, Any]:
+def _costs(ledger: Ledger, meter: EnergyMeter, device: str) -> dict[str, Any]:
     """What a manifest tells of its phases."""
     costs = {name: cost for name, cost in ledger.snapshot().items() if cost["seconds"]}
     return {
@@ -88,7 +93,7 @@ def _costs(ledger: Ledger, meter: EnergyMeter, place: Place) -> dict[str, Any]:
         "joules": column(costs, "joules") if meter.measures else None,
         "energy": meter.description,
         "host_memory": host_peak(),
-        "device_memory": device_peak(place.device),
+        "device_memory": device_peak(device),
     }
 
 

@@ -24,9 +24,9 @@ from bench.sweep.pool import Attempt
 from bench.train.trainer import Report
 
 DEV = "dev"
-SETUP, COUNTING, INTERRUPTED = OVERHEAD = ("set-up", "counting", "interrupted")
-"""Phases of any task beside its work: reading and writing what it needs, counting the operations of a sample, and what
-killed attempts had done in vain."""
+START, SETUP, COUNTING, INTERRUPTED = OVERHEAD = ("start", "set-up", "counting", "interrupted")
+"""Phases of any task beside its work: its process, reading and writing what it needs, counting the operations of a
+sample, and what killed attempts had done in vain."""
 
 
 @dataclass(frozen=True)

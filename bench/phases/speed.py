@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import signal
@@ -20,6 +19,7 @@ import torch
 from bench.config import Depth, SearchConfig, SpeedConfig
 from bench.data.tokenizer import Tokenizer
 from bench.environment import cpu_name, installed
+from bench.errors import UsageError
 from bench.measure.engines import EngineConfig, EngineName
 from bench.measure.quality import score
 from bench.measure.speed import THREADS, VERSION, Job, Measured, result_file
@@ -41,6 +41,8 @@ ENGINES: dict[str, tuple[tuple[EngineName, str], ...]] = {
     ),
 }
 """By kind of device; the outputs of the first are those that the others' are compared with."""
+ENGINE_SECONDS = 7200.0
+"""After which an engine is given up: far more than any protocol takes."""
 PACKAGE = Path(__file__).resolve().parent.parent.parent
 
 
@@ -49,6 +51,10 @@ class _Text(NamedTuple):
 
     lines: tuple[str, ...]
     references: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        return sha256(file_content(self.lines).encode()).hexdigest()
 
 
 class _Outcome(NamedTuple):
@@ -61,8 +67,10 @@ class _Outcome(NamedTuple):
 
 
 def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
-    """Measure the students of all rows, one after another; ``folder`` stays empty. A row whose model is gone is left
-    out, an engine that fails has the reason in place of figures."""
+    """Measure the students of all rows, one after another; ``folder`` stays empty.
+
+    An engine that fails has the reason in place of figures.
+    """
     inputs = phase.task.inputs
     protocol, device = SpeedConfig.model_validate(inputs["protocol"]), phase.place.device
     text = _text(phase, protocol)
@@ -75,20 +83,19 @@ def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
     progress = phase.progress(len(inputs["rows"]) * len(engines), "timing")
     with phase.ledger.phase("timing"):
         for number, row in enumerate(inputs["rows"]):
-            with contextlib.suppress(LookupError):
-                outcomes = []
-                for outcome in _measured(phase, row, protocol, text):
-                    outcomes.append(outcome)
-                    if progress:
-                        progress(number * len(engines) + len(outcomes))
-                rows[row["row"]] = Speed(
-                    fingerprint=fingerprint,
-                    machine=machine,
-                    protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
-                    source_sha256=sha256(file_content(text.lines).encode()).hexdigest(),
-                    shared=_shared(outcomes),
-                    engines=_compared(outcomes, text),
-                ).model_dump(mode="json")
+            outcomes = []
+            for outcome in _measured(phase, row, protocol, text):
+                outcomes.append(outcome)
+                if progress:
+                    progress(number * len(engines) + len(outcomes))
+            rows[row["row"]] = Speed(
+                fingerprint=fingerprint,
+                machine=machine,
+                protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
+                source_sha256=text.sha256,
+                shared=_shared(outcomes),
+                engines=_compared(outcomes, text),
+            ).model_dump(mode="json")
     return {"measured": measured, "rows": rows}
 
 
@@ -115,29 +122,24 @@ def _device_name(device: str) -> str:
 
 
 def _measured(phase: Phase, row: Mapping[str, Any], protocol: SpeedConfig, text: _Text) -> Iterator[_Outcome]:
-    """Each engine's figures for one row's student.
-
-    Raises:
-        LookupError: its model or its tokenizer is gone.
-    """
-    kind, key = row["model"]
-    model = load_model(phase.store.get(kind, key).folder).truncated(Depth(*row["depth"]))
-    tokenizer = phase.store.get("tokenizer", row["tokenizer"]).folder / "tokenizer.model"
+    """Each engine's figures for one row's student."""
     device = phase.place.device
     for engine, precision in ENGINES[device.partition(":")[0]]:
-        config = EngineConfig(
-            engine=engine,
-            precision=precision,
-            model=Path(),
-            tokenizer=tokenizer,
-            search=SearchConfig.model_validate(phase.task.inputs["search"]),
-            max_positions=model.config.max_positions,
-            device=device,
-        )
         try:
+            kind, key = row["model"]
+            model = load_model(phase.store.get(kind, key).folder).truncated(Depth(*row["depth"]))
+            config = EngineConfig(
+                engine=engine,
+                precision=precision,
+                model=Path(),
+                tokenizer=phase.store.get("tokenizer", row["tokenizer"]).folder / "tokenizer.model",
+                search=SearchConfig.model_validate(phase.task.inputs["search"]),
+                max_positions=model.config.max_positions,
+                device=device,
+            )
             yield _engine(model, config, protocol, text)
         except Exception as error:  # another engine, and another row, may do better
-            reason = str(error) if isinstance(error, PhaseError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, (PhaseError, UsageError)) else f"{type(error).__name__}: {error}"
             yield _Outcome(EngineSpeed(engine=engine, precision=precision, failure=reason.splitlines()[0]))
 
 
@@ -162,6 +164,9 @@ def _engine(model: Transformer, config: EngineConfig, protocol: SpeedConfig, tex
                 "dev": _device_name(config.device),
                 "eng": f"{config.engine}-{version}",
                 "prec": config.precision,
+                "src": text.sha256[:12],
+                "lp": f"{config.search.length_penalty:g}",
+                "max": f"{config.search.max_ratio:g}x+{config.search.max_extra}",
             },
             gpu=f"GPU-{torch.cuda.get_device_properties(config.device).uuid}" if cuda else None,
         )
@@ -171,7 +176,7 @@ def _engine(model: Transformer, config: EngineConfig, protocol: SpeedConfig, tex
         precision=config.precision,
         timings=found.timings,
         length_ratio=found.length_ratio,
-        disk_bytes=size,
+        disk_bytes=None if config.precision == "bfloat16" else size,  # which is stored in fp32
         host_memory=found.host_memory,
         device_memory=found.device_memory,
     )
@@ -187,16 +192,23 @@ def _in_a_process(job: Job, file: Path) -> Measured:
     write_text(file, job.model_dump_json())
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     paths = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.measure.speed", str(file)],
-        stdin=subprocess.PIPE,  # never written to: its end tells the process that this one is gone
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths)},
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
-        code = process.wait()
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.measure.speed", str(file)],
+            stdin=subprocess.PIPE,  # never written to: its end tells the process that this one is gone
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths)},
+        ) as process,
+    ):
+        try:
+            code = process.wait(ENGINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise PhaseError(f"timed out after {ENGINE_SECONDS:g} s", "timed out") from None
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip().splitlines()
     if code:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise PhaseError(said[-1] if said and code > 0 else f"the process that measured ended: {how}")

@@ -21,18 +21,22 @@ class BudgetRecord(Frozen):
     spent: float | None = Field(None, ge=0, description="In the same unit; None for a row that failed.")
 
 
+UNCHARGED = ("timing", "interrupted")
+"""The kinds of phase that no row is charged with."""
+
+
 class Phase(Frozen):
     """One piece of work behind a row.
 
     ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
     settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, or
     passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding),
-    ``evaluation`` (final decoding, scoring, timing); and ``interrupted``, which is charged to nothing: what killed
-    processes had done since their last checkpoint.
+    ``evaluation`` (final decoding, scoring). Two kinds are charged to nothing: ``timing``, which measures the row's
+    speed, and ``interrupted``, what killed processes had done since their last checkpoint.
     """
 
     name: str
-    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "interrupted"]
+    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "timing", "interrupted"]
     seconds: float = Field(ge=0, le=LONGEST, description="Wall time.")
     devices: int = Field(1, ge=1, le=1_000_000)
     """That worked on it together."""
@@ -58,4 +62,4 @@ class Phase(Frozen):
     @property
     def charged(self) -> float:
         """The row's share in device-seconds."""
-        return self.device_seconds / self.shared_by if self.kind != "interrupted" else 0.0
+        return 0.0 if self.kind in UNCHARGED else self.device_seconds / self.shared_by

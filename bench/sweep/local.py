@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -85,7 +86,8 @@ class LocalPool:
 
     def start(self, task: Any, attempt: Attempt) -> Handle:
         slot = min(set(range(self._slots.workers)) - {worker.slot for worker in self._workers.values()})
-        attempt = replace(attempt, device=self._slots.devices[slot % len(self._slots.devices)])
+        device = self._slots.devices[slot % len(self._slots.devices)]
+        attempt = replace(attempt, device=device, since=time.monotonic())
         messages, message_sender = self._context.Pipe(duplex=False)
         errors, error_sender = self._context.Pipe(duplex=False)
         os.set_blocking(errors.fileno(), False)

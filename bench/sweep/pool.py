@@ -23,6 +23,8 @@ class Attempt:
     """Into how many parts each micro-batch is cut: 2 after the task ran out of memory."""
     device: str = "cpu"
     """Where it computes; the pool fills this in."""
+    since: float | None = None
+    """``time.monotonic()`` when the pool was asked, where the worker has the same clock."""
 
 
 Work = Callable[[Any, Attempt, Report], Any]
