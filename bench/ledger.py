@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.phases.base import INTERRUPTED
+from bench.phases.base import COUNTING, INTERRUPTED
 from bench.plan import Row, Task
 from bench.request import Prepared
 from bench.results import Phase
@@ -67,7 +67,7 @@ def phases_of(artifact: Artifact, kind: str, *, own: bool = False, shared_by: in
             seconds=seconds,
             devices=details.get("processes", 1),
             target_tokens=details.get("target_tokens") if name in COUNTED else None,
-            flops=None if kind == "timing" else details["flops"].get(name, 0.0),
+            flops=None if kind == "measuring" else details["flops"].get(name, 0.0),
             host_memory=details["host_memory"],
             device_memory=details["device_memory"],
             joules=joules.get(name),
@@ -82,6 +82,8 @@ def _kind(kind: str, name: str, own: bool) -> Any:
     """What a phase is charged as: a frozen teacher's passes are what the method needs of the teacher."""
     if name == INTERRUPTED:
         return "interrupted"
+    if name == COUNTING:
+        return "measuring"
     return "distillation" if own and name == TEACHER_PASSES else kind
 
 
@@ -90,7 +92,7 @@ def _trials(prepared: Prepared, task: Task, artifact: Artifact, shared: int) -> 
 
     A trial that failed has no artifact, so that only its time is known, and the sums of the rest are not told.
     """
-    behind = [each for each in task.upstream if each not in task.lineage and each.kind in ("student", "dev")]
+    behind = [each for each in task.upstream if each.kind in ("student", "dev")]
     found = [found.details for each in behind if (found := prepared.store.find(each.kind, each.key))]
     whole = len(found) == len(behind)
     measured = [details["joules"] for details in found]

@@ -143,7 +143,11 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
         scores=values,
         training=Training(**{name: model.details[name] for name in Training.model_fields}),
         phases=ledger(prepared, row),
-        walls={task.key: store.get(task.kind, task.key).details["wall"] for task in row.scores.lineage},
+        walls={
+            task.key: store.get(task.kind, task.key).details["wall"]
+            for task in row.scores.lineage
+            if task.kind != "sweep"  # which only gathers: its phase is its trials
+        },
         artifacts=_artifacts(row),
         environment=Environment(
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}

@@ -179,7 +179,7 @@ def parse_record(text: str | bytes) -> Record:
             raise DataError(f"schema version {version} never existed.")
         try:
             data = UPGRADES[step](data)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"it is no record of schema version {step}: {error}.") from error
     try:
         return Record.model_validate(data)

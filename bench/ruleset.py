@@ -95,10 +95,10 @@ class Ruleset:
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
             "several rows rest on, such as a teacher or a run that delivers several students, is divided by their "
-            "number.",
+            "number, each seed counted apart; so are the trials that all seeds of a row share.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
-            "shown and charged to nothing.",
+            "shown and charged to nothing, as is the counting of operations.",
             "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
             "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
             "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "

@@ -79,7 +79,7 @@ def record_speed(prepared: Prepared, task: Task) -> set[tuple[str, int]]:
 def _timed(record: Record, artifact: Artifact) -> Timed:
     """What the go has of a row."""
     rows = artifact.details["rows"]
-    phases = tuple(phases_of(artifact, "timing", shared_by=len(rows)))
+    phases = tuple(phases_of(artifact, "measuring", shared_by=len(rows)))
     return Timed(artifact.key, Speed.model_validate(rows[record.row]), phases, artifact.details["wall"])
 
 

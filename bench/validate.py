@@ -176,6 +176,17 @@ class _Check:
             yield f"of the {asked} seeds of its row there is no record of {', '.join(missing)}."
 
     def _phases(self) -> Iterator[str]:
+        record = self.record
+        own = {key: name for name, key in record.artifacts.items() if not name.startswith(("metric-", "sweep"))}
+        if self.strict and record.status == "ok":
+            if missing := [name for key, name in own.items() if key not in record.walls]:
+                yield f"it has no wall time of {', '.join(missing)}."
+            if not own or any(phase.artifact not in record.artifacts.values() for phase in record.phases):
+                yield "its phases are not those of the artifacts it names."
+            if missing := [
+                name for name in record.scores if name != RULES.selection and not record.test_access.get(name)
+            ]:
+                yield f"it does not say when {', '.join(missing)} was decoded."
         for artifact, wall in self.record.walls.items():
             seconds = sum(phase.seconds for phase in self.record.phases if phase.artifact == artifact)
             if RULES.unaccounted(wall, seconds):

@@ -56,8 +56,8 @@ def column(engine: str, precision: str) -> str:
 
 def warnings(speed: Speed, timing: Timing) -> tuple[str, ...]:
     """What speaks against a timing."""
-    said = [f"passes differ by {100 * timing.spread:.0f} %"] if timing.spread > RULES.spread else []
-    return (*said, *(["the device was shared"] if speed.shared else []))
+    said = [f"spread {100 * timing.spread:.0f} %"] if timing.spread > RULES.spread else []
+    return (*said, *(["shared device"] if speed.shared else []))
 
 
 def search(timing: Timing) -> str:

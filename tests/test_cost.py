@@ -75,6 +75,26 @@ def test_what_another_process_charged_replaces_the_wait_for_it(world):
     assert ledger.restored == 5
 
 
+def test_what_was_measured_in_part_only_is_not_told(world):
+    ledger = world.ledger()
+    ledger.restore({"training": {"seconds": 10.0, "joules": None, "flops": 0.0}})
+    with ledger.phase("training"):
+        world.passes(2, 3)
+    ledger.add_seconds("start", 1.0, 0.0)
+    ledger.add_seconds("interrupted", 5.0, None)
+    assert column(ledger.snapshot(), "joules") == {"training": None, "start": 0.0, "interrupted": None}
+
+
+def test_a_meter_that_stops_leaves_the_seconds(monkeypatch):
+    readings = iter([0.0, 1.0, *[None] * 4])
+    ledger = Ledger(lambda: next(readings))
+    with ledger.phase("a"):
+        pass
+    with ledger.phase("b"):
+        pass
+    assert column(ledger.snapshot(), "joules") == {"a": None, "b": None}
+
+
 def test_queued_work_is_waited_for_at_each_change_of_phase():
     waits = []
     ledger = Ledger(synchronise=lambda: waits.append(1))

@@ -22,7 +22,7 @@ def test_packages_are_added_and_their_parts_are_not(tmp_path):
     first, second = package(tmp_path, "0", "package-0", 5_000_000), package(tmp_path, "1", "package-1", 0)
     package(tmp_path, "0:0", "core", 7)
     meter = energy_meter(["cpu"], 1, folder=tmp_path)
-    assert (meter.measures, meter.description) == (True, "RAPL package-0; RAPL package-1")
+    assert meter.description == "RAPL package-0; RAPL package-1"
     assert meter.joules() == 0
     first.write_text("8000000\n")
     second.write_text("500000\n")
@@ -42,20 +42,31 @@ def test_tasks_that_run_together_share_the_processor(tmp_path):
     meter = energy_meter(["cpu"], 4, folder=tmp_path)
     counter.write_text("8000000")
     assert meter.joules() == 2
-    assert meter.description == "RAPL package-0, 1/4 of it"
+    assert meter.description == "RAPL package-0, 1/4 of it to each task"
 
 
 def test_without_counters_the_reason_is_given(tmp_path):
     meter = energy_meter(["cpu"], 1, folder=tmp_path / "nothing")
-    assert (meter.measures, meter.joules()) == (False, 0)
+    assert meter.joules() is None
     assert meter.description == "not measured: this machine has no RAPL counters of its processor"
 
 
 def test_counters_that_cannot_be_read_are_named(tmp_path):
     package(tmp_path, "0", "package-0", 0).unlink()
     meter = energy_meter(["cpu"], 1, folder=tmp_path)
-    assert not meter.measures
+    assert meter.joules() is None
     assert meter.description.startswith("not measured: the RAPL counters cannot be read")
+
+
+def test_a_counter_that_fails_later_stops_nothing(tmp_path):
+    counter = package(tmp_path, "0", "package-0", 0)
+    meter = energy_meter(["cpu"], 1, folder=tmp_path)
+    assert meter.joules() == 0
+    counter.unlink()
+    assert meter.joules() is None
+    assert meter.description.startswith("not measured: RAPL package-0 could be read no longer")
+    counter.write_text("5")
+    assert meter.joules() is None
 
 
 class FakeNvml(types.ModuleType):
@@ -90,19 +101,19 @@ def test_the_gpus_of_a_training_are_added_by_their_share(tmp_path, nvml):
     both = meter.joules()
     nvml.millijoules |= {"GPU-a": 2000, "GPU-b": 8000}
     assert meter.joules() - both == 2  # two tasks on each of two GPUs
-    assert "NVML cuda:0, 1/2 of it; NVML cuda:1, 1/2 of it" in meter.description
+    assert "NVML cuda:0, 1/2 of it to each task; NVML cuda:1, 1/2 of it to each task" in meter.description
     assert "not measured: this machine has no RAPL" in meter.description
 
 
 def test_a_gpu_without_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     meter = energy_meter(["cuda:1"], 1, folder=tmp_path)
-    assert not meter.measures
+    assert meter.joules() is None
     assert "NVML of cuda:1 needs the package nvidia-ml-py" in meter.description
 
 
 def test_a_gpu_without_the_counter_is_named(tmp_path, nvml):
     del nvml.millijoules["GPU-b"]
     meter = energy_meter(["cuda:1"], 1, folder=tmp_path)
-    assert not meter.measures
+    assert meter.joules() is None
     assert "NVML of cuda:1 cannot be read ('GPU-b')" in meter.description

@@ -47,9 +47,15 @@ def test_a_failed_attempt_counts_in_the_next(tmp_path):
     with again:
         time.sleep(0.01)
     assert again.seconds >= first.seconds + 0.01 - 1e-3
-    again.clear()
+    path.unlink()
     assert Stopwatch(path).before == 0
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_ticks_while_it_runs(tmp_path):
+    ticks = []
+    with Stopwatch(tmp_path / "seconds", tick=lambda: ticks.append(1), every=0.01):
+        time.sleep(0.2)
+    assert len(ticks) >= 2
 
 
 def test_a_killed_attempt_leaves_its_time(tmp_path):

@@ -316,7 +316,9 @@ def test_what_timing_took_is_in_the_ledger_and_charged_to_nothing(copy: Request,
     key = timed(copy)
     after = records(copy)["baseline", 1]
     added = [phase for phase in after.phases if phase not in before.phases]
-    assert {(phase.artifact, phase.kind, phase.shared_by, phase.charged) for phase in added} == {(key, "timing", 9, 0)}
+    assert {(phase.artifact, phase.kind, phase.shared_by, phase.charged) for phase in added} == {
+        (key, "measuring", 9, 0)
+    }
     assert sum(phase.seconds for phase in added) == pytest.approx(after.walls[key], rel=0.02, abs=0.2)
 
 

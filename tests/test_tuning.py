@@ -18,6 +18,7 @@ from bench.plan import TRIAL_SEED
 from bench.records import read_records
 from bench.run import missing, prepare
 from bench.store import Store
+from bench.validate import Validator
 
 
 def children(pid: int) -> list[int]:
@@ -141,6 +142,29 @@ def test_the_trials_are_charged_to_the_rows_that_rest_on_them(tuned):
             assert phase.seconds == pytest.approx(record.sweep.seconds)
             assert phase.shared_by == 2
         assert ("teacher" in {phase.kind for phase in record.phases}) == (record.role == "method")
+
+
+def test_the_phase_of_the_trials_adds_up_what_they_took(tuned):
+    request, _, _ = tuned
+    prepared = prepare(request)
+    for sweep in prepared.plan.sweeps:
+        behind = [prepared.store.get(task.kind, task.key).details for trial in sweep.trials for task in trial]
+        (phase,) = {
+            phase.model_copy(update={"shared_by": 1})
+            for record in records(request.runs)
+            for phase in record.phases
+            if phase.artifact == sweep.task.key
+        }
+        assert phase.flops == pytest.approx(sum(sum(details["flops"].values()) for details in behind))
+        assert phase.flops > 0
+        assert phase.host_memory == max(details["host_memory"] for details in behind)
+
+
+def test_tuned_records_are_believed(tuned):
+    request, _, _ = tuned
+    verdicts = Validator().validate([request.runs / "records"])
+    assert len(verdicts) == 8
+    assert [verdict.problems for verdict in verdicts] == [()] * 8
 
 
 def test_the_same_run_again_does_nothing(tuned):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,14 @@ def small(monkeypatch) -> None:
 def valid(seed: int = 1, **fields) -> Record:
     """A record that is what its files say."""
     identity = content_hash(datasets.DATASETS["synthetic"].identity())
-    fields = {"data_sha256": identity, "recipe": {"seeds": 1}, "hypotheses": OUTPUT, "references": TARGET} | fields
+    whole = {
+        "artifacts": {"student": "a1", "sweep": "b2", "metric-legacy-bleu": "c3"},
+        "phases": (Phase(name="student training", kind="training", seconds=60.0, artifact="a1"),),
+        "walls": {"a1": 60.0},
+        "test_access": {"test": (datetime(2026, 1, 2, tzinfo=UTC),)},
+    }
+    whole |= {"data_sha256": identity, "recipe": {"seeds": 1}, "hypotheses": OUTPUT, "references": TARGET}
+    fields = whole | fields
     record, scores = make_record(seed=seed, **fields), {}
     for name, made in record.scores.items():
         counts = sentence_statistics(OUTPUT[name], TARGET[name])
@@ -139,6 +147,19 @@ def test_statistics_of_other_outputs_are_found_though_they_give_the_score(tmp_pa
     assert verdict.problems == ("test: the statistics of sentence 2 are not those of its output and reference.",)
 
 
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"walls": {}}, "it has no wall time of student."),
+        ({"artifacts": {}, "walls": {}}, "its phases are not those of the artifacts it names."),
+        ({"phases": (Phase(name="x", kind="training", seconds=60.0),)}, "its phases are not those of the artifacts"),
+        ({"test_access": {}}, "it does not say when test was decoded."),
+    ],
+)
+def test_what_is_left_out_is_missed(tmp_path, fields, problem):
+    assert problem in " ".join(problems(tmp_path, valid(**fields)))
+
+
 def test_phases_that_miss_the_wall_time_are_named(tmp_path):
     def walls(wall: float) -> Record:
         training = Phase(name="student training", kind="training", seconds=100.0, artifact="a1")
@@ -190,7 +211,10 @@ def test_outputs_that_are_no_text_are_refused(tmp_path):
     assert "not UTF-8" in Validator().validate([path])[0].problems[0]
 
 
-@pytest.mark.parametrize("text", ["{", '{"schema_version": 99}', '{"schema_version": 3}', '{"a": NaN}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"schema_version": 2, "phases": [{}]}', '{"schema_version": 99}', '{"schema_version": 3}', '{"a": NaN}'],
+)
 def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     (verdict,) = Validator().validate([tmp_path])

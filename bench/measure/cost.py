@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Meter = Callable[[], float]
-"""Joules used so far, from any start."""
+Meter = Callable[[], float | None]
+"""Joules used so far, from any start; None where that is not known."""
 
 
 @dataclass
@@ -17,8 +17,15 @@ class Cost:
     """What a phase took."""
 
     seconds: float = 0.0
-    joules: float = 0.0
+    joules: float | None = 0.0
+    """None where a part of it was not measured."""
     flops: float = 0.0
+
+    def add(self, other: Cost) -> None:
+        """Take what another piece of the phase took."""
+        self.seconds += other.seconds
+        self.joules = None if self.joules is None or other.joules is None else self.joules + other.joules
+        self.flops += other.flops
 
 
 class Ledger:
@@ -29,13 +36,13 @@ class Ledger:
         synchronise: waits for work that was queued elsewhere, as on a GPU; called before each reading of the clock.
     """
 
-    def __init__(self, meter: Meter = lambda: 0.0, synchronise: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, meter: Meter = lambda: None, synchronise: Callable[[], None] = lambda: None) -> None:
         self._meter, self._synchronise = meter, synchronise
         self.costs: dict[str, Cost] = {}
         self.restored = 0.0
         """Seconds that were charged before this process."""
         self._open: list[str] = []
-        self._since = self._joules = 0.0
+        self._since, self._joules = 0.0, meter()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -52,17 +59,17 @@ class Ledger:
         """Charge floating-point operations to a phase."""
         self._cost(name).flops += flops
 
-    def add_seconds(self, name: str, seconds: float) -> None:
+    def add_seconds(self, name: str, seconds: float, joules: float | None) -> None:
         """Charge time that passed elsewhere to a phase."""
-        self._cost(name).seconds += seconds
+        self._cost(name).add(Cost(seconds, joules))
 
-    def restore(self, costs: Mapping[str, Mapping[str, float]]) -> None:
+    def restore(self, costs: Mapping[str, Mapping[str, Any]]) -> None:
         """Add what an earlier process had charged, as its :meth:`snapshot` has it."""
         for name, cost in costs.items():
-            self._add(name, Cost(**cost))
+            self._cost(name).add(Cost(**cost))
             self.restored += cost["seconds"]
 
-    def absorb(self, costs: Mapping[str, Mapping[str, float]], restored: float) -> None:
+    def absorb(self, costs: Mapping[str, Mapping[str, Any]], restored: float) -> None:
         """Take over what another process charged while this one waited for it in its open phase.
 
         Args:
@@ -74,10 +81,10 @@ class Ledger:
         waited.seconds -= sum(cost["seconds"] for cost in costs.values()) - restored
         waited.joules = 0.0  # the other process read the same meters
         for name, cost in costs.items():
-            self._add(name, Cost(**cost))
+            self._cost(name).add(Cost(**cost))
         self.restored += restored
 
-    def snapshot(self) -> dict[str, dict[str, float]]:
+    def snapshot(self) -> dict[str, dict[str, Any]]:
         """The costs so far, the open phase included, as JSON."""
         self._charge()
         return {name: asdict(cost) for name, cost in self.costs.items()}
@@ -88,12 +95,6 @@ class Ledger:
         running = bool(self._open) and (names is None or self._open[-1] in names)
         return within + (time.perf_counter() - self._since if running else 0.0)
 
-    def _add(self, name: str, cost: Cost) -> None:
-        mine = self._cost(name)
-        mine.seconds += cost.seconds
-        mine.joules += cost.joules
-        mine.flops += cost.flops
-
     def _cost(self, name: str) -> Cost:
         return self.costs.setdefault(name, Cost())
 
@@ -101,12 +102,11 @@ class Ledger:
         self._synchronise()
         now, joules = time.perf_counter(), self._meter()
         if self._open:
-            cost = self._cost(self._open[-1])
-            cost.seconds += now - self._since
-            cost.joules += joules - self._joules
+            used = None if joules is None or self._joules is None else joules - self._joules
+            self._cost(self._open[-1]).add(Cost(now - self._since, used))
         self._since, self._joules = now, joules
 
 
-def column(costs: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
+def column(costs: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
     """One of the figures of a snapshot, by phase."""
     return {phase: cost[name] for phase, cost in costs.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +26,27 @@ class Counter:
     """The part of it that is charged: others use the same hardware."""
 
 
-@dataclass(frozen=True)
 class EnergyMeter:
-    """All counters of the hardware that a task runs on.
+    """All counters of the hardware that a task runs on. Several threads may read it.
 
-    ``joules`` adds up what they count; ``description`` names them, or says ``not measured`` and why.
+    ``description`` names them, or says ``not measured`` and why; also why they can no longer be read.
     """
 
-    counters: tuple[Counter, ...]
-    description: str
+    def __init__(self, counters: Sequence[Counter], description: str) -> None:
+        self._counters, self.description = tuple(counters), description
+        self._lock = threading.Lock()
 
-    def joules(self) -> float:
-        """Used so far, from any start; 0 without a counter."""
-        return sum(counter.share * counter.read() for counter in self.counters)
-
-    @property
-    def measures(self) -> bool:
-        """Whether there is any counter."""
-        return bool(self.counters)
+    def joules(self) -> float | None:
+        """Used so far, from any start; None without a counter, and from the first failure on."""
+        with self._lock:
+            if not self._counters:
+                return None
+            try:
+                return sum(counter.share * counter.read() for counter in self._counters)
+            except Exception as error:  # whatever a meter does, the work that it measures goes on
+                self._counters = ()
+                self.description = f"{NOT_MEASURED}: {self.description} could be read no longer ({error})"
+                return None
 
 
 def energy_meter(devices: Sequence[str], sharing: int, *, folder: Path = RAPL) -> EnergyMeter:
@@ -60,9 +64,10 @@ def energy_meter(devices: Sequence[str], sharing: int, *, folder: Path = RAPL) -
         else:
             counters += counter_or_reason
             said += [
-                each.name + (f", 1/{1 / each.share:g} of it" if each.share < 1 else "") for each in counter_or_reason
+                each.name + (f", 1/{1 / each.share:g} of it to each task" if each.share < 1 else "")
+                for each in counter_or_reason
             ]
-    return EnergyMeter(tuple(counters), "; ".join(dict.fromkeys(said)))
+    return EnergyMeter(counters, "; ".join(dict.fromkeys(said)))
 
 
 def _rapl(folder: Path, sharing: int) -> list[Counter] | str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from bench.config import SearchConfig
+from bench.config import Depth, SearchConfig
 from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 
@@ -95,12 +95,16 @@ def counted(work: Callable[[], Any]) -> float:
 
 
 def decoding_flops(
-    model: Transformer, sources: Sequence[list[int]], search: SearchConfig, device: torch.device | str
+    model: Transformer,
+    sources: Sequence[list[int]],
+    search: SearchConfig,
+    device: torch.device | str,
+    depth: Depth | None = None,
 ) -> float:
     """The operations of decoding for each piece of the source; a few sentences of all lengths are decoded for it."""
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     chosen = [sources[order[(2 * i + 1) * len(order) // (2 * SENTENCES)]] for i in range(SENTENCES)]
-    return counted(lambda: translate_ids(model, chosen, search, device=device)) / sum(map(len, chosen))
+    return counted(lambda: translate_ids(model, chosen, search, device=device, depth=depth)) / sum(map(len, chosen))
 
 
 def formula_flops(parameters: int, tokens: int) -> float:

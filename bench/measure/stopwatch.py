@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,12 +19,20 @@ class Stopwatch:
     """Measures the block it is used with, by a clock of its own, and keeps the time in a file while it runs.
 
     Args:
-        path: of the file; the attempt that finishes the work removes it by :meth:`clear`.
+        path: of the file; whoever finishes the work removes it.
         late: seconds of this attempt that had gone by when the block begins.
+        tick: is called as often as the time is written down.
     """
 
-    def __init__(self, path: Path, late: float = 0.0, *, every: float = EVERY_SECONDS) -> None:
-        self._path, self._late, self._every = path, late, every
+    def __init__(
+        self,
+        path: Path,
+        late: float = 0.0,
+        *,
+        tick: Callable[[], object] = lambda: None,
+        every: float = EVERY_SECONDS,
+    ) -> None:
+        self._path, self._late, self._tick, self._every = path, late, tick, every
         self._over = threading.Event()
         self.before = self._read()
         """Seconds of earlier attempts."""
@@ -48,13 +57,10 @@ class Stopwatch:
         """Of all attempts, up to now or to the end of the block."""
         return self.before + (self._ended or time.perf_counter()) - self._began
 
-    def clear(self) -> None:
-        """Forget the attempts."""
-        self._path.unlink(missing_ok=True)
-
     def _keep(self) -> None:
         while not self._over.wait(self._every):
             self._write()
+            self._tick()
 
     def _write(self) -> None:
         write_text(self._path, f"{self.seconds:.3f}\n")

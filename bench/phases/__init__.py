@@ -17,7 +17,7 @@ from bench.measure.energy import EnergyMeter, energy_meter
 from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
 from bench.measure.stopwatch import Stopwatch
 from bench.phases import data, decoding, metrics, speed, training, trials
-from bench.phases.base import INTERRUPTED, SETUP, START, Phase, PhaseError, Place
+from bench.phases.base import INTERRUPTED, MEMBERS, SETUP, START, Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
 from bench.sweep.pool import Attempt
@@ -52,48 +52,48 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
     # Clocks of two machines say nothing of each other, so that only a worker of this one knows when it was asked.
     late = 0.0 if attempt.since is None else max(0.0, time.monotonic() - attempt.since)
     store = Store(place.store)
-    if found := store.find(task.kind, task.key):
-        return found
+    attempts = store.root / task.kind / f".{task.key}.seconds"
     trains = task.kind in TRAININGS
     own = place.device if task.kind != "speed" else "cpu"  # it leaves the GPU to the processes that it measures
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
-    stopwatch = Stopwatch(store.root / task.kind / f".{task.key}.seconds", late)
 
     def make(folder: Path) -> Mapping[str, Any]:
         meter = energy_meter(place.devices, place.workers)
         ledger = Ledger(meter.joules, partial(synchronise, own))
         phase = Phase(task, place, store, report, attempt, ledger)
         maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
+        stopwatch = Stopwatch(attempts, late, tick=meter.joules)  # a counter that starts again must be read in time
         reset_peaks(own)
-        ledger.add_seconds(START, late)
+        ledger.add_seconds(START, late, 0.0)
         with stopwatch, ledger.phase(SETUP):
-            details = maker(phase, folder)
+            details = dict(maker(phase, folder))
         stopwatch.before = max(stopwatch.before, ledger.restored)  # a checkpoint may be younger than its last reading
         # What a killed attempt had done since its last checkpoint is lost, and was paid for.
-        ledger.add_seconds(INTERRUPTED, stopwatch.before - ledger.restored)
-        return {**details, "environment": where, **_costs(ledger, meter, own), "wall": stopwatch.seconds}
+        ledger.add_seconds(INTERRUPTED, stopwatch.before - ledger.restored, None)
+        memory = max((each for each in (details.pop(MEMBERS, None), device_peak(own)) if each), default=None)
+        measured = {"host_memory": host_peak(), "device_memory": memory, "wall": stopwatch.seconds}
+        return {**details, "environment": where, **_costs(ledger, meter), **measured}
 
-    artifact = store.make(
+    artifact = store.find(task.kind, task.key) or store.make(
         task.kind,
         task.inputs,
         make,
         resumable=trains,
         waiting=lambda: report(0, 1, "waiting for another run") if report else None,
     )
-    stopwatch.clear()
+    attempts.unlink(missing_ok=True)
     return artifact
 
 
-def _costs(ledger: Ledger, meter: EnergyMeter, device: str) -> dict[str, Any]:
-    """What a manifest tells of its phases."""
+def _costs(ledger: Ledger, meter: EnergyMeter) -> dict[str, Any]:
+    """What a manifest tells of its phases. What was measured of none of them has None in place of figures."""
     costs = {name: cost for name, cost in ledger.snapshot().items() if cost["seconds"]}
+    joules = column(costs, "joules")
     return {
         "seconds": column(costs, "seconds"),
         "flops": {name: flops for name, flops in column(costs, "flops").items() if flops},
-        "joules": column(costs, "joules") if meter.measures else None,
+        "joules": joules if meter.joules() is not None else None,
         "energy": meter.description,
-        "host_memory": host_peak(),
-        "device_memory": device_peak(device),
     }
 
 

@@ -27,6 +27,10 @@ DEV = "dev"
 START, SETUP, COUNTING, INTERRUPTED = OVERHEAD = ("start", "set-up", "counting", "interrupted")
 """Phases of any task beside its work: its process, reading and writing what it needs, counting the operations of a
 sample, and what killed attempts had done in vain."""
+UNCHARGED = (COUNTING, INTERRUPTED)
+"""Those that no budget is charged with: what measuring takes is not a method's cost."""
+MEMBERS = "members' device memory"
+"""In what a training by several processes returns: the peak of the first one's GPU."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,14 @@ class Phase:
         self,
         name: str,
         model: Transformer,
-        sources: Sequence[list[int]],
+        sample: Sequence[list[int]],
         search: SearchConfig,
-        *,
-        sample: Sequence[list[int]] | None = None,
+        *texts: Sequence[list[int]],
     ) -> None:
-        """Charge the operations of decoding ``sources`` to the phase ``name``, as a few sentences tell.
-
-        Args:
-            sample: where these are taken from, in place of ``sources``: test text is decoded only once.
-        """
+        """Charge the operations of decoding ``texts`` to the phase ``name``, as a few sentences of ``sample`` tell."""
         with self.ledger.phase(COUNTING):
-            each = decoding_flops(model, sample or sources, search, self.place.device)
-        self.ledger.add_flops(name, each * sum(map(len, sources)))
+            each = decoding_flops(model, sample, search, self.place.device)
+        self.ledger.add_flops(name, each * sum(len(source) for text in texts for source in text))
 
     def progress(self, total: int, note: str) -> Callable[[int], None] | None:
         """Tells whoever listens how many of ``total`` are done."""
@@ -113,8 +112,8 @@ class Phase:
 
 
 def device_seconds(artifact: Artifact) -> float:
-    """Wall seconds that an artifact took, times the devices that worked on it; interruptions are not counted."""
-    seconds = sum(value for name, value in artifact.details["seconds"].items() if name != INTERRUPTED)
+    """Wall seconds that an artifact took, times the devices that worked on it, without what is charged to nothing."""
+    seconds = sum(value for name, value in artifact.details["seconds"].items() if name not in UNCHARGED)
     return seconds * artifact.details.get("processes", 1)
 
 

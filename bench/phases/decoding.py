@@ -35,7 +35,7 @@ def text(phase: Phase, folder: Path) -> Mapping[str, Any]:
     corpus, tokenizer, ledger = phase.corpus("train"), phase.tokenizer(), phase.ledger
     sources, n_best = corpus.sources(), 1 if wanted.choose == "best" else wanted.n_best
     model = load_model(phase.need("teacher").folder).to(phase.place.device)
-    phase.count_decoding("teacher decoding", model, sources, search)
+    phase.count_decoding("teacher decoding", model, sources, search, sources)
     with ledger.phase("teacher decoding"):
         found = translate_ids(
             model,
@@ -70,11 +70,13 @@ def scores(phase: Phase, folder: Path) -> Mapping[str, Any]:
     model = load_model(phase.need("teacher", "student").folder).truncated(depth_of(phase.task)).to(phase.place.device)
     tokenizer, corpus, ledger = phase.tokenizer(), phase.need("corpus"), phase.ledger
     sets: dict[str, Any] = {}
+    # By dev text alone: test text is decoded only once.
+    texts = [phase.corpus(name).sources() for name in (DEV, *corpus.details["tests"])]
+    phase.count_decoding("decoding", model, texts[0], search, *texts)
     for name in (DEV, *corpus.details["tests"]):
         sources = phase.corpus(name).sources()
         if name != DEV:
             log_test_access(phase.place.store.parent, phase.task.key, name)
-        phase.count_decoding("decoding", model, sources, search, sample=phase.corpus(DEV).sources())
         with ledger.phase("decoding"):
             progress = phase.progress(len(sources), f"decoding {name}")
             lines = translate(model, tokenizer, sources, search, phase.place.device, progress)

@@ -15,12 +15,13 @@ from bench.data.batches import EncodedCorpus
 from bench.errors import UsageError
 from bench.measure.cost import Ledger
 from bench.measure.energy import energy_meter
-from bench.measure.process import synchronise
+from bench.measure.flops import decoding_flops
+from bench.measure.process import device_peak, synchronise
 from bench.measure.quality import score
 from bench.method import Method
 from bench.nmt.export import load_model, save_model
 from bench.nmt.model import Transformer
-from bench.phases.base import DEV, SETUP, Phase, PhaseError, Place, device_seconds, read_lines, translate
+from bench.phases.base import DEV, MEMBERS, SETUP, Phase, PhaseError, Place, device_seconds, read_lines, translate
 from bench.plan import Task
 from bench.registry import load_methods, source_hash
 from bench.results import shared_part
@@ -28,7 +29,7 @@ from bench.store import SCRATCH, Store, write_json
 from bench.sweep.pool import Attempt
 from bench.sweep.space import Point, with_point
 from bench.train import distributed
-from bench.train.trainer import Report, Trainer, new_network
+from bench.train.trainer import EVALUATION, Report, Trainer, new_network
 
 
 def teacher(phase: Phase, folder: Path) -> Mapping[str, Any]:
@@ -107,7 +108,13 @@ def _train(
     dev_text = read_lines(phase.need("corpus").folder / DEV / "target.txt")
     dev = phase.corpus(DEV)
 
+    flops: dict[Depth, float] = {}
+
     def dev_bleu(depth: Depth) -> float:
+        if depth not in flops:
+            each = decoding_flops(network, dev.sources(), selection, device, depth)
+            flops[depth] = each * sum(map(len, dev.sources()))
+        phase.ledger.add_flops(EVALUATION, flops[depth])
         return score(translate(network, tokenizer, dev.sources(), selection, device, depth=depth), dev_text).bleu
 
     trainer = Trainer(
@@ -155,4 +162,5 @@ def _member(
     phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt, ledger)
     with ledger.phase(SETUP):
         details = teacher(phase, folder) if task.kind == "teacher" else student(phase, folder)
+    details = {**details, MEMBERS: device_peak(device)}
     return {"details": details, "costs": ledger.snapshot(), "restored": ledger.restored}

@@ -24,7 +24,7 @@ def dev(phase: Phase, folder: Path) -> Mapping[str, Any]:
     for number, depth in enumerate(phase.task.inputs["depths"]):
         progress = phase.progress(len(sources), f"decoding dev {number + 1}/{len(phase.task.inputs['depths'])}")
         cut = model.truncated(Depth(*depth)).to(phase.place.device)
-        phase.count_decoding("decoding", cut, sources, search)
+        phase.count_decoding("decoding", cut, sources, search, sources)
         with ledger.phase("decoding"):
             lines = translate(cut, tokenizer, sources, search, phase.place.device, progress)
         with ledger.phase("scoring"):

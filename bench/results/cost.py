@@ -21,7 +21,7 @@ class BudgetRecord(Frozen):
     spent: float | None = Field(None, ge=0, description="In the same unit; None for a row that failed.")
 
 
-UNCHARGED = ("timing", "interrupted")
+UNCHARGED = ("measuring", "interrupted")
 """The kinds of phase that no row is charged with."""
 
 
@@ -31,12 +31,12 @@ class Phase(Frozen):
     ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
     settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, or
     passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding),
-    ``evaluation`` (final decoding, scoring). Two kinds are charged to nothing: ``timing``, which measures the row's
-    speed, and ``interrupted``, what killed processes had done since their last checkpoint.
+    ``evaluation`` (final decoding, scoring). Two kinds are charged to nothing: ``measuring`` (timing, counting
+    of operations), and ``interrupted``, what attempts that were killed, or ran out of memory, had done in vain.
     """
 
     name: str
-    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "timing", "interrupted"]
+    kind: Literal["training", "tuning", "distillation", "teacher", "common", "evaluation", "measuring", "interrupted"]
     seconds: float = Field(ge=0, le=LONGEST, description="Wall time.")
     devices: int = Field(1, ge=1, le=1_000_000)
     """That worked on it together."""
