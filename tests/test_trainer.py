@@ -389,7 +389,7 @@ def test_seconds_are_kept_over_a_resume(corpora, tmp_path):
     first.train()
     again.train()
     assert set(first.ledger.costs) == {"training", "dev evaluation", "checkpointing"}
-    assert all(cost.seconds >= 0.9 * first.ledger.costs[name].seconds for name, cost in again.ledger.costs.items())
+    assert all(cost.seconds >= 0.5 * first.ledger.costs[name].seconds for name, cost in again.ledger.costs.items())
 
 
 def test_a_checkpoint_of_another_network_is_refused(corpora, tmp_path):
