@@ -13,6 +13,8 @@ from bench.store import write_text
 
 EVERY_SECONDS = 1.0
 """How often the time so far is written down: so much of a killed attempt can be missed."""
+FIRST_SECONDS = 0.05
+"""After which it is written first; then at twice the time until that is longer than ``EVERY_SECONDS``."""
 
 
 class Stopwatch:
@@ -39,9 +41,10 @@ class Stopwatch:
         self._began = self._ended = 0.0
 
     def __enter__(self) -> Self:
+        self._began = time.perf_counter() - self._late
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
-        self._began = time.perf_counter() - self._late
+        self._began = time.perf_counter() - self._late  # a thread may take its time to start
         return self
 
     def __exit__(
@@ -58,7 +61,7 @@ class Stopwatch:
         return self.before + (self._ended or time.perf_counter()) - self._began
 
     def _keep(self) -> None:
-        while not self._over.wait(self._every):
+        while not self._over.wait(min(self._every, max(FIRST_SECONDS, time.perf_counter() - self._began))):
             self._write()
             self._tick()
 
