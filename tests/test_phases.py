@@ -1,5 +1,6 @@
 """The teacher's text: of the training sources alone, in their order, always the same, and chosen as it should be."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,16 @@ def test_of_equally_close_hypotheses_the_likelier_is_chosen(tokenizer: Tokenizer
         hypotheses = ranked(tokenizer, "su su su su", *lines)
         assert hypotheses[0].score > hypotheses[1].score
         assert _closest(hypotheses, reference, tokenizer) is hypotheses[1]
+
+
+def test_what_a_killed_attempt_took_is_in_the_ledger(corpus: Path, tmp_path: Path) -> None:
+    made = Texts(corpus, tmp_path)
+    (planned,) = made.artifacts("tokenizer")
+    shutil.rmtree(planned.folder)
+    left = tmp_path / "tokenizer" / f".{planned.key}.seconds"
+    left.write_text("7.5\n")
+    details = made.artifacts("tokenizer")[0].details
+    assert details["seconds"]["interrupted"] == 7.5
+    assert sum(details["seconds"].values()) == pytest.approx(details["wall"], rel=0.02, abs=0.2)
+    assert details["wall"] > 7.5
+    assert not left.exists()
