@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.phases.base import COUNTING, INTERRUPTED
+from bench.phases.base import COUNTING, INTERRUPTED, UNCHARGED
 from bench.plan import Row, Task
 from bench.request import Prepared
 from bench.results import Phase
@@ -95,7 +95,12 @@ def _trials(prepared: Prepared, task: Task, artifact: Artifact, shared: int) -> 
     behind = [each for each in task.upstream if each.kind in ("student", "dev")]
     found = [found.details for each in behind if (found := prepared.store.find(each.kind, each.key))]
     whole = len(found) == len(behind)
-    measured = [details["joules"] for details in found]
+    joules = [
+        used
+        for details in found
+        for name, used in (details["joules"] or {"": None}).items()
+        if name not in UNCHARGED  # what was lost is not known, and charged to nothing
+    ]
     return Phase(
         name="trials",
         kind="tuning",
@@ -104,7 +109,7 @@ def _trials(prepared: Prepared, task: Task, artifact: Artifact, shared: int) -> 
         flops=sum(sum(details["flops"].values()) for details in found) if whole else None,
         host_memory=_most(details["host_memory"] for details in found),
         device_memory=_most(details["device_memory"] for details in found),
-        joules=sum(sum(joules.values()) for joules in measured) if whole and all(measured) else None,
+        joules=sum(joules) if whole and None not in joules else None,
         shared_by=shared,
         artifact=task.key,
     )

@@ -14,6 +14,7 @@ from test_run import plug_in
 from workers import wait_for
 
 from bench.errors import UsageError
+from bench.ledger import ledger
 from bench.plan import TRIAL_SEED
 from bench.records import read_records
 from bench.run import missing, prepare
@@ -477,3 +478,26 @@ class TestBudgets:
             prepare(replace(free, budget=("tokens", 900.5)))
         plan = prepare(free).plan
         assert (plan.preset.budget.kind, plan.preset.training.target_tokens) == ("tokens", 900)
+
+
+def test_energy_of_the_trials_leaves_out_what_was_lost_and_needs_all_the_rest(tuned, tmp_path):
+    request, _, _ = tuned
+    shutil.copytree(request.runs, tmp_path / "runs")
+    prepared = prepare(replace(request, runs=tmp_path / "runs"))
+    row = next(row for row in prepared.plan.rows if row.sweep)
+    manifests = [
+        prepared.store.get(task.kind, task.key).folder / "manifest.json"
+        for task in row.sweep.upstream
+        if task.kind in ("student", "dev")
+    ]
+
+    def joules(used: dict[str, float | None]) -> float | None:
+        for path in manifests:
+            manifest = json.loads(path.read_text())
+            manifest["details"]["joules"] = used
+            path.write_text(json.dumps(manifest))
+        (phase,) = [phase for phase in ledger(prepared, row) if phase.name == "trials"]
+        return phase.joules
+
+    assert joules({"training": 2.0, "set-up": 1.0, "interrupted": None}) == 3 * len(manifests)
+    assert joules({"training": None, "set-up": 1.0}) is None

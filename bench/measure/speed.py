@@ -29,6 +29,7 @@ from bench.store import write_text
 VERSION = 1
 """Of the protocol; part of each signature."""
 TRIED = 2
+"""Passes over each size of the ladder, the better of which counts."""
 LADDER = 2
 """The best batch is looked for from the fixed size halved so many times, doubling up to the whole file at once."""
 
