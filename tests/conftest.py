@@ -1,13 +1,16 @@
-"""What several test files share: one micro run of all methods, and a process environment that is put back."""
+"""What several test files share: a micro run of all methods, the command line, an environment that is put back."""
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import micro
 import pytest
 
+from bench import cli
 from bench.data.batches import EncodedCorpus
 from bench.request import Request
 from bench.run import Outcome
@@ -51,3 +54,32 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     folder = tmp_path_factory.mktemp("finished")
     wanted = micro.request(folder, "all", corpus=corpus, settings=micro.ALL_METHODS)
     return Finished(wanted, *micro.run_here(wanted))
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Carry out ``python -m bench WORDS`` in this process; gives exit code, standard output and standard error."""
+
+    def calling(*words: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return (left.value.code, *capsys.readouterr())
+
+    return calling
+
+
+@pytest.fixture
+def refused(call):
+    """Carry out what must fail with exit code 2, one sentence and nothing on standard output; gives the sentence."""
+
+    def refusing(*words: str | Path, stdin: bytes = b"") -> str:
+        code, out, err = call(*words, stdin=stdin)
+        assert (code, out) == (2, ""), err
+        assert "Traceback" not in err
+        last = err.splitlines()[-1]
+        assert last.lower().startswith("error: ")
+        return last
+
+    return refusing
