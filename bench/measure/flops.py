@@ -24,13 +24,14 @@ SENTENCES = 8
 
 
 def counter() -> FlopCounterMode:
-    """PyTorch's counter, which has no formula of its own for the fused attention of CPUs."""
+    """PyTorch's counter, which has no formula of its own for the fused attention of CPUs and for oneDNN's products."""
     fused = torch.ops.aten
     return FlopCounterMode(
         display=False,
         custom_mapping={
             fused._scaled_dot_product_flash_attention_for_cpu: _attention,
             fused._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+            torch.ops.mkldnn._linear_pointwise: _linear,
         },
     )
 
@@ -123,3 +124,7 @@ def _attention_backward(
     grad: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *rest: Any, **options: Any
 ) -> int:
     return sdpa_backward_flop_count(grad, query, key, value)
+
+
+def _linear(states: torch.Size, weight: torch.Size, *rest: Any, **options: Any) -> int:
+    return 2 * states.numel() * weight[0]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.nmt.linear import Linear
 
 CACHE_ROOM = 32
 """New positions that a growing cache makes room for at least."""
@@ -138,8 +139,8 @@ class Layer(nn.Module):
         self.activation = F.relu if config.activation == "relu" else F.gelu
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.width)
-        self.inner = nn.Linear(config.width, config.ffn)
-        self.outer = nn.Linear(config.ffn, config.width)
+        self.inner = Linear(config.width, config.ffn)
+        self.outer = Linear(config.ffn, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width)
         for linear in (self.inner, self.outer):
             nn.init.xavier_uniform_(linear.weight)
@@ -233,9 +234,9 @@ def dropped(states: Tensor, rate: float, training: bool) -> Tensor:
     return states * kept.to(states.dtype).mul_(1 / (1 - rate))
 
 
-def projection(width: int, parts: int, gain: float = 2**-0.5) -> nn.Linear:
+def projection(width: int, parts: int, gain: float = 2**-0.5) -> Linear:
     """``parts`` square projections of one input; the default gain is as if query, key and value were one matrix."""
-    linear = nn.Linear(width, parts * width)
+    linear = Linear(width, parts * width)
     for block in linear.weight.detach().split(width):
         nn.init.xavier_uniform_(block, gain=gain)
     nn.init.zeros_(linear.bias)

@@ -9,13 +9,13 @@ from itertools import islice
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
 from bench.nmt.batch import PAD
 from bench.nmt.layers import Cache, DecoderLayer, EncoderLayer, dropped
+from bench.nmt.linear import Linear, linear
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Transformer(nn.Module):
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
-        return F.linear(states, self.embedding.weight if self.output is None else self.output.weight)
+        return linear(states, self.embedding.weight if self.output is None else self.output.weight)
 
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""
@@ -249,7 +249,7 @@ def _embedding(vocabulary: int, width: int) -> nn.Embedding:
     return embedding
 
 
-def _output(vocabulary: int, width: int) -> nn.Linear:
-    linear = nn.Linear(width, vocabulary, bias=False)
-    nn.init.normal_(linear.weight, std=width**-0.5)
-    return linear
+def _output(vocabulary: int, width: int) -> Linear:
+    output = Linear(width, vocabulary, bias=False)
+    nn.init.normal_(output.weight, std=width**-0.5)
+    return output

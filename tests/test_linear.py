@@ -1,0 +1,103 @@
+"""Affine maps: the same as PyTorch's, whichever library computes them."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.measure.flops import counted
+from bench.nmt import linear as module
+from bench.nmt.linear import LARGE, Linear, linear
+
+ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+
+
+def drawn(*shape: int, gradient: bool = True) -> Tensor:
+    return torch.randn(*shape, requires_grad=gradient)
+
+
+def through_onednn(*tensors: Any) -> bool:
+    """Whether the map of these goes through oneDNN."""
+    with patch.object(module, "_product", wraps=module._product) as product:
+        linear(*tensors)
+    return bool(product.called)
+
+
+@ONEDNN
+@pytest.mark.parametrize(("outputs", "inputs"), [(96, 256), (256, 96)])
+@pytest.mark.parametrize("leading", [(64,), (4, 16)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_onednn_gives_values_and_gradients_of_pytorch(
+    outputs: int, inputs: int, leading: tuple[int, ...], biased: bool
+) -> None:
+    torch.manual_seed(1)
+    arguments = [drawn(*leading, inputs), drawn(outputs, inputs), drawn(outputs) if biased else None]
+    assert through_onednn(*arguments)
+    wanted = [each for each in arguments if each is not None]
+    upstream = torch.randn(*leading, outputs)
+    result, expected = linear(*arguments), F.linear(*arguments)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
+    ours, theirs = (torch.autograd.grad(each, wanted, upstream) for each in (result, expected))
+    for own, other in zip(ours, theirs, strict=True):
+        assert own.is_contiguous()
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=2e-4)
+
+
+@ONEDNN
+def test_only_the_gradients_asked_for_are_computed() -> None:
+    states, weight = drawn(64, 256), drawn(96, 256, gradient=False)
+    result = linear(states, weight)
+    with patch.object(module, "_weight_gradient") as gradient:
+        result.sum().backward()
+    assert states.grad is not None
+    assert not gradient.called
+
+
+@ONEDNN
+def test_what_is_not_contiguous_is_multiplied_as_it_reads() -> None:
+    states, weight = drawn(256, 64).t(), drawn(256, 96).t()
+    assert through_onednn(states, weight)
+    torch.testing.assert_close(linear(states, weight), F.linear(states, weight), rtol=1e-5, atol=1e-4)
+
+
+@ONEDNN
+def test_the_same_product_twice_gives_the_same_bits() -> None:
+    states, weight = drawn(300, 256), drawn(512, 256)
+    first, second = (torch.autograd.grad(linear(states, weight).square().sum(), (states, weight)) for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("states", "weight"),
+    [
+        (torch.zeros(LARGE // 64 - 1, 8), torch.zeros(8, 8)),
+        (torch.zeros(LARGE, 8, dtype=torch.float64), torch.zeros(8, 8, dtype=torch.float64)),
+        (torch.zeros(LARGE, 8, dtype=torch.bfloat16), torch.zeros(8, 8, dtype=torch.bfloat16)),
+    ],
+    ids=["small", "double", "bfloat16"],
+)
+def test_pytorch_keeps_small_products_and_other_types(states: Tensor, weight: Tensor) -> None:
+    assert not through_onednn(states, weight)
+    assert linear(states, weight).dtype == states.dtype
+
+
+def test_mixed_precision_is_left_to_pytorch() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(drawn(1024, 64), drawn(64, 64)).dtype == torch.bfloat16
+
+
+def test_a_switch_of_pytorch_turns_onednn_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert not through_onednn(drawn(1024, 64), drawn(64, 64))
+
+
+@pytest.mark.parametrize("rows", [8, 1024])
+def test_operations_are_counted_alike(rows: int) -> None:
+    layer, states = Linear(64, 32), drawn(rows, 64)
+    assert counted(lambda: layer(states)) == 2 * rows * 64 * 32
+    assert counted(lambda: layer(states).sum().backward()) == 3 * 2 * rows * 64 * 32
