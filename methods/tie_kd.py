@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.losses import divergence
-from bench.method import PAD, Choice, Method, Paper, Range, Step, TeacherText, TeacherUse, Term, setting
+from bench.method import PAD, Choice, Method, Paper, Positions, Range, Step, TeacherText, TeacherUse, Term, setting
 
 LOG_EPSILON = 1e-6
 
@@ -90,26 +90,32 @@ class TieKD(Method):
         assert step.teacher is not None
         options, batch = self.settings, step.batch
         student, teacher = step.student.forward(batch), step.teacher.forward(batch)
-        nll = step.cross_entropy(student.logits)
-        prefix, rounds = batch.prefix, []
+        prefix = batch.prefix
+        found: dict[str, Term] = {}
         for iteration in range(options.iterations):
-            if iteration:
-                prefix = next_prefix(prefix, batch.unpack(student.logits.argmax(dim=-1)))
+            predicted: list[Tensor] = []
+            terms = self._terms(predicted, gold=iteration == 0, last=iteration == options.iterations - 1)
+            for name, term in step.over_positions(terms, student, teacher).items():
+                found[name] = Term(found[name].value + term.value, term.weight) if name in found else term
+            if predicted:
+                prefix = next_prefix(prefix, batch.unpack(torch.cat(predicted)))
                 visible = prefix.ne(PAD) if options.predicted_pad == "masked" else None
                 student = step.student.forward(batch, prefix=prefix, prefix_mask=visible, encoded=student.encoded)
                 teacher = step.teacher.forward(batch, prefix=prefix, prefix_mask=visible, encoded=teacher.encoded)
-            rounds.append(self._round(teacher.logits, student.logits))
-        kl, top_one, top_k = (torch.stack(parts).sum() for parts in zip(*rounds, strict=True))
-        share = options.kd_weight / options.iterations
-        return {
-            "nll": Term(nll, 1 - options.kd_weight),
-            "kd": Term(kl, share),
-            "ranking_top_one": Term(top_one, share),
-            "ranking_top_k": Term(top_k, share),
-        }
+        return found
 
-    def _round(self, teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        teacher, student = F.softmax(teacher_logits.float(), dim=-1), F.softmax(student_logits.float(), dim=-1)
-        exact = not self.settings.use_log_eps
-        kl = divergence(teacher_logits, student_logits) if exact else smoothed_kl(teacher, student)
-        return kl, *ranking(teacher, student, self.settings.top_k, exclude_overlap=self.settings.hr_exclude_overlap)
+    def _terms(self, predicted: list[Tensor], *, gold: bool, last: bool) -> Callable[..., dict[str, Term]]:
+        """The terms of a round; the student's likeliest tokens go to ``predicted`` unless it is the last."""
+        options = self.settings
+        share = options.kd_weight / options.iterations
+
+        def terms(at: Positions, log_s: Tensor, log_t: Tensor) -> dict[str, Term]:
+            if not last:
+                predicted.append(log_s.argmax(dim=-1))
+            teacher, student = log_t.exp(), log_s.exp()
+            kl = smoothed_kl(teacher, student) if options.use_log_eps else divergence(log_t, log_s)
+            one, k = ranking(teacher, student, options.top_k, exclude_overlap=options.hr_exclude_overlap)
+            own = {"nll": Term(at.cross_entropy(log_s), 1 - options.kd_weight)} if gold else {}
+            return {**own, "kd": Term(kl, share), "ranking_top_one": Term(one, share), "ranking_top_k": Term(k, share)}
+
+        return terms

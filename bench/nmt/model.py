@@ -160,7 +160,12 @@ class Transformer(nn.Module):
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
-        return linear(states, self.embedding.weight if self.output is None else self.output.weight)
+        return linear(states, self.output_matrix)
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """(vocabulary, width): what decoder states are multiplied with."""
+        return self.embedding.weight if self.output is None else self.output.weight
 
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""
