@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,12 +42,13 @@ from bench.config import Choice, Depth, Frozen, ModelConfig, Range, explain
 from bench.errors import UsageError, unknown_name
 from bench.nmt.batch import PAD, Batch
 from bench.nmt.linear import linear
-from bench.nmt.model import Decoded, Encoded, Transformer
+from bench.nmt.model import Decoded, Encoded, Maps, Transformer
 from bench.positions import Positions, Source, Term, over_positions
 
 __all__ = [
-    "PAD", "Batch", "Choice", "Delivery", "Depth", "Forward", "Method", "ModelConfig", "Paper", "Positions", "Range",
-    "Runner", "Stage", "Step", "TeacherText", "TeacherUse", "Term", "TrainingText", "UsageError", "setting", "total",
+    "PAD", "Batch", "Choice", "Delivery", "Depth", "Forward", "Maps", "Method", "ModelConfig", "Paper", "Positions",
+    "Range", "Runner", "Stage", "Step", "TeacherText", "TeacherUse", "Term", "TrainingText", "UsageError", "setting",
+    "total",
 ]  # fmt: skip
 
 
@@ -204,7 +205,7 @@ class Runner:
         prefix_mask: Tensor | None = None,
         encoded: Encoded | None = None,
         depth: Depth | None = None,
-        attention: bool = False,
+        attention: Collection[Maps] = (),
         hidden: bool = False,
     ) -> Forward:
         """Run the model over ``batch``.
@@ -214,12 +215,13 @@ class Runner:
             prefix_mask: (batch, target) bool, false where a decoder input must not be attended to.
             encoded: an earlier pass's ``encoded``, to save the encoder pass.
             depth: use the first layers only.
-            attention: also return attention maps (this forgoes fused attention).
+            attention: also return the maps of "encoder", "self" or "cross" attention (these forgo fused attention).
             hidden: also return every layer's states.
         """
         with self.scope():
             if encoded is None:
-                encoded = self.model.encode(batch.source, depth=depth, attention=attention, hidden=hidden)
+                maps = "encoder" in attention
+                encoded = self.model.encode(batch.source, depth=depth, attention=maps, hidden=hidden)
             decoded = self.model.decode(
                 batch.prefix if prefix is None else prefix,
                 encoded,
@@ -229,6 +231,14 @@ class Runner:
                 hidden=hidden,
             )
         return Forward(encoded, decoded, batch, self)
+
+    def encoded_at(self, encoded: Encoded, depth: Depth) -> Encoded:
+        """The encoder's part of a pass at ``depth``, out of a deeper one with ``hidden``: its layers are not run again.
+
+        Both parts then have the same dropout.
+        """
+        with self.scope():
+            return self.model.encoded_at(encoded, depth)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class $class_name(Method):
 
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None  # it is there because of TeacherUse.FROZEN
-        # A pass computes only what is asked for: attention=True and hidden=True give more.
+        # A pass computes only what is asked for: attention=("cross",) and hidden=True give more.
         student = step.student.forward(step.batch)
         teacher = step.teacher.forward(step.batch)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.losses import soft_cross_entropy, tempered
 from bench.method import (
     Forward,
+    Maps,
     Method,
     ModelConfig,
     Paper,
@@ -131,9 +132,9 @@ class AlignToDistill(Method):
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None
         options, batch = self.settings, step.batch
-        attention = options.beta > 0
-        student = step.student.forward(batch, attention=attention)
-        teacher = step.teacher.forward(batch, attention=attention)
+        aligned = self._kinds if options.beta else ()
+        student = step.student.forward(batch, attention=aligned)
+        teacher = step.teacher.forward(batch, attention=aligned)
         # Training divides by the n real tokens. The released response is a mean over all B*T positions: n / (B*T).
         scale = 1.0 if options.mask_pads else batch.tokens / batch.target.numel()
 
@@ -145,7 +146,7 @@ class AlignToDistill(Method):
             }
 
         terms = step.over_positions(response, student, teacher)
-        if attention:
+        if aligned:
             elapsed = (step.update - 1) / options.decay_updates if options.decay_updates else step.epoch - 1
             weight = options.beta * options.decay**elapsed
             half = 0.5 if options.decoder_maps == "both" else 1.0
@@ -156,7 +157,7 @@ class AlignToDistill(Method):
         return terms
 
     @property
-    def _kinds(self) -> tuple[str, ...]:
+    def _kinds(self) -> tuple[Maps, ...]:
         decoder = self.settings.decoder_maps
         return ("encoder", *{"both": ("self", "cross"), "none": ()}.get(decoder, (decoder,)))
 

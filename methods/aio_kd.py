@@ -102,9 +102,9 @@ class AllInOne(Method):
     """CE of the network and of K random truncations, which also learn from it and, in stage 2, from each other.
 
     The network has the student's widths and the teacher's depth, so that what is delivered at the student's depth is
-    the student that other methods train. Every truncation reruns the encoder. The gradient of the divergence also
-    reaches the teacher's pass while a student is nearly as good (CE_S / CE_T < eta). Stage 2 starts from the best of
-    stage 1.
+    the student that other methods train. Every truncation reruns the encoder, unless ``share_encoder`` is set. The
+    gradient of the divergence also reaches the teacher's pass while a student is nearly as good (CE_S / CE_T < eta).
+    Stage 2 starts from the best of stage 1.
     """
 
     name = "aio_kd"
@@ -130,6 +130,11 @@ class AllInOne(Method):
         min_depth: int = setting(2, "Fewest layers on either side.", ge=1)
         mutual: Mutual = setting(
             "no_weight", "Who is detached in mutual learning: nobody, both directions, a far senior."
+        )
+        share_encoder: bool = setting(
+            False,
+            "Run the encoder once for the network and its truncations, whose first layers then have the same dropout; "
+            "released: no.",
         )
         first_stage_share: float = setting(
             0.5, "Part of the budget without mutual learning; 0: mutual learning from the start.", ge=0, lt=1
@@ -160,8 +165,11 @@ class AllInOne(Method):
     def loss(self, step: Step) -> dict[str, Term]:
         options = self.settings
         choices = candidates(step.student.config, options.min_depth)
-        passes = [step.student.forward(step.batch)]
-        passes += [step.student.forward(step.batch, depth=step.random.choice(choices)) for _ in range(options.students)]
+        runner, batch, share = step.student, step.batch, options.share_encoder
+        passes = [runner.forward(batch, hidden=share)]
+        for depth in [step.random.choice(choices) for _ in range(options.students)]:
+            encoded = runner.encoded_at(passes[0].encoded, depth) if share else None
+            passes.append(runner.forward(batch, depth=depth, encoded=encoded))
         whole, *others = _entropies(step, passes)
         mutual = step.stage == len(self.stages()) - 1 and len(others) > 1
 

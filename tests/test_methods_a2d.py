@@ -130,7 +130,9 @@ def _response(toy: Toy, batch: Batch) -> float:
 def test_the_released_loss_is_a_mean_over_all_positions_and_a_sum_over_maps() -> None:
     batch, toy = padded(toy_batch()), Toy.of(AlignToDistill())
     assert toy.teacher is not None
-    student, teacher = (runner.forward(batch, attention=True) for runner in (toy.student, toy.teacher))
+    student, teacher = (
+        runner.forward(batch, attention=("encoder", "self", "cross")) for runner in (toy.student, toy.teacher)
+    )
     maps = {
         "encoder": (teacher.encoded.attention, student.encoded.attention),
         "self": (teacher.decoded.self_attention, student.decoded.self_attention),

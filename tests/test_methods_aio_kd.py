@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -256,3 +257,19 @@ def test_the_divergence_reaches_the_teachers_pass_only_below_eta(eta: float, flo
     step.positions.cross_entropy(logits.log_softmax(-1)).backward()
     assert torch.allclose(passes[0].logits.grad, logits.grad, atol=1e-5) != flows
     assert all(other.logits.grad is not None for other in passes[1:])
+
+
+def test_a_shared_encoder_runs_once_and_without_dropout_changes_nothing() -> None:
+    batch, losses, gradients, calls = toy_batch(), [], [], []
+    for share in (False, True):
+        toy = Toy.of(AllInOne({"share_encoder": share, "min_depth": 1}), dropout=0.0)
+        with patch.object(toy.student.model, "encode", wraps=toy.student.model.encode) as encode:
+            loss = toy.loss(batch)
+        loss.backward()
+        calls.append(encode.call_count)
+        losses.append(loss.item())
+        gradients.append([p.grad for p in toy.student.model.parameters() if p.grad is not None])
+    assert calls == [3, 1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

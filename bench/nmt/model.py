@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from bench.errors import UsageError
 from bench.nmt.batch import PAD
 from bench.nmt.layers import Cache, DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
+
+Maps = Literal["encoder", "self", "cross"]
+"""Whose attention: the encoder's, the decoder's to itself, the decoder's to the source."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,11 @@ class Transformer(nn.Module):
                 layers.append(states)
         return Encoded(self.encoder_norm(states), mask, torch.cat(maps, 1) if maps else None, tuple(layers), padded)
 
+    def encoded_at(self, encoded: Encoded, depth: Depth) -> Encoded:
+        """What ``encode`` gives at ``depth``, out of a deeper pass with ``hidden`` and with the dropout of that one."""
+        layers = encoded.hidden[: self._checked(depth).encoder]
+        return Encoded(self.encoder_norm(layers[-1]), encoded.mask, hidden=layers, padded=encoded.padded)
+
     def decode(
         self,
         prefix: Tensor,
@@ -117,14 +126,15 @@ class Transformer(nn.Module):
         *,
         depth: Depth | None = None,
         prefix_mask: Tensor | None = None,
-        attention: bool = False,
+        attention: Collection[Maps] = (),
         hidden: bool = False,
         cache: Cache | None = None,
     ) -> Decoded:
         """Run the decoder over (batch, target) ids that start with BOS, padded on the right.
 
         Args:
-            depth, attention, hidden: as for ``encode``.
+            depth, hidden: as for ``encode``.
+            attention: also return the maps of "self" or "cross" attention, or both (these forgo fused attention).
             prefix_mask: (batch, target) bool, false where a position must not be attended to; the first always may be.
             cache: of ``start``; then ``prefix`` is (batch, beams), the newest id of each hypothesis, and goes through
                 alone, giving states (batch, beams, width). It excludes the other options; its depth is ``start``'s.
@@ -138,9 +148,9 @@ class Transformer(nn.Module):
             return self._step(prefix, encoded, cache)
         table = self.target_positions[self._span(0, prefix.size(1))]
         states = self._embedded(self.embedding, prefix, table)
-        mask = _prefix_mask(prefix, prefix_mask) if attention or prefix_mask is not None else None
-        maps: list[Tensor] | None = [] if attention else None
-        cross_maps: list[Tensor] | None = [] if attention else None
+        maps: list[Tensor] | None = [] if "self" in attention else None
+        cross_maps: list[Tensor] | None = [] if "cross" in attention else None
+        mask = None if maps is None and prefix_mask is None else _prefix_mask(prefix, prefix_mask)
         layers: list[Tensor] = []
         for layer in islice(self.decoder, self._checked(depth).decoder):
             states = layer(states, encoded.states, encoded.keys, mask, maps, cross_maps)
