@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool =
         ordered = teacher_a.unsqueeze(2) > teacher.gather(1, b).unsqueeze(1)
         if exclude_overlap:
             ordered[:, 0] &= ~(a.unsqueeze(2) == b.unsqueeze(1)).any(dim=1)
-    student_a, student_b = student.gather(1, a), student.gather(1, b)
+    student_a, student_b = student.gather(1, torch.cat((a, b), dim=1)).split(k, dim=1)
     top_one = (student_a - student_a[:, :1]).relu().sum()
     top_k = ((student_b.unsqueeze(1) - student_a.unsqueeze(2)).relu() * ordered).sum()
     return top_one, top_k
@@ -45,7 +45,23 @@ def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool =
 
 def smoothed_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(T||S) with 1e-6 added inside both logarithms, as released, summed over positions of (n, vocabulary)."""
-    return (teacher * ((teacher + LOG_EPSILON).log() - (student + LOG_EPSILON).log())).sum()
+    value: Tensor = _SmoothedKL.apply(teacher, student)
+    return value
+
+
+class _SmoothedKL(torch.autograd.Function):
+    """The sum of t log((t + e) / (s + e)) and its gradient -t / (s + e): autograd would need three times as long."""
+
+    @staticmethod
+    def forward(context: Any, teacher: Tensor, student: Tensor) -> Tensor:
+        smoothed = student + LOG_EPSILON
+        context.save_for_backward(teacher, smoothed)
+        return (teacher + LOG_EPSILON).div_(smoothed).log_().mul_(teacher).sum()
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[None, Tensor]:
+        teacher, smoothed = context.saved_tensors
+        return None, (teacher / smoothed).mul_(-upstream)
 
 
 def next_prefix(prefix: Tensor, predictions: Tensor) -> Tensor:

@@ -77,6 +77,14 @@ def test_ranking_pulls_the_student_on_both_sides_of_a_pair_and_not_the_teacher()
     assert teacher.grad is None
 
 
+def test_the_gradient_of_the_smoothed_divergence_is_that_of_its_definition() -> None:
+    teacher, student = (each[0].double() for each in random_pair(3))
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: smoothed_kl(teacher, s), student, atol=1e-6)
+    plain = (teacher * ((teacher + 1e-6).log() - (student + 1e-6).log())).sum()
+    assert smoothed_kl(teacher, student).item() == pytest.approx(plain.item(), rel=1e-9)
+
+
 def test_the_next_prefix_keeps_its_first_column() -> None:
     assert next_prefix(torch.tensor([[9, 1, 2, 3]]), torch.tensor([[4, 5, 6, 7]])).tolist() == [[9, 4, 5, 6]]
 
