@@ -338,3 +338,19 @@ def test_a_shallower_encoding_follows_from_a_deeper_one(norm: str) -> None:
         assert torch.equal(found.states, expected.states)
         assert torch.equal(found.mask, expected.mask)
         assert [torch.equal(*pair) for pair in zip(found.hidden, expected.hidden, strict=True)] == [True] * layers_used
+
+
+def test_further_prefixes_of_a_source_do_not_project_it_again() -> None:
+    model = random_model(5)
+    encoded, fresh = model.encode(BATCH.source), model.encode(BATCH.source)
+    other = BATCH.prefix.flip(0)
+    model.decode(other, encoded)
+    with patch.object(model.decoder[0].cross.key_value, "forward") as project:
+        again = model.decode(BATCH.prefix, encoded)
+    assert not project.called
+    assert torch.equal(again.states, model.decode(BATCH.prefix, fresh).states)
+    with torch.no_grad():
+        model.decode(BATCH.prefix, encoded)
+    again = model.decode(BATCH.prefix, encoded)
+    again.states.sum().backward()
+    assert model.decoder[0].cross.key_value.weight.grad is not None

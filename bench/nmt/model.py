@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, NamedTuple, cast
 
@@ -36,11 +36,19 @@ class Encoded:
     """The states after each layer."""
     padded: bool = True
     """Whether any position is padding; without padding attention needs no mask."""
+    _projected: dict[tuple[int, bool], Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def keys(self) -> Tensor | None:
         """(batch, 1, 1, source) bool, true at keys that may be attended to; None if all may."""
         return self.mask[:, None, None, :] if self.padded else None
+
+    def key_value(self, number: int, layer: DecoderLayer) -> Tensor:
+        """(batch, source, 2 * width) keys and values for a decoder layer; computed once for any number of prefixes."""
+        which = number, torch.is_grad_enabled()
+        if which not in self._projected:
+            self._projected[which] = layer.cross.key_value(self.states)
+        return self._projected[which]
 
     def select(self, sentences: Tensor) -> Encoded:
         """The rows ``sentences``, without maps and hidden states."""
@@ -152,8 +160,8 @@ class Transformer(nn.Module):
         cross_maps: list[Tensor] | None = [] if "cross" in attention else None
         mask = None if maps is None and prefix_mask is None else _prefix_mask(prefix, prefix_mask)
         layers: list[Tensor] = []
-        for layer in islice(self.decoder, self._checked(depth).decoder):
-            states = layer(states, encoded.states, encoded.keys, mask, maps, cross_maps)
+        for number, layer in enumerate(self._decoder_layers(self._checked(depth).decoder)):
+            states = layer(states, encoded.key_value(number, layer), encoded.keys, mask, maps, cross_maps)
             if hidden:
                 layers.append(states)
         return Decoded(
