@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
 from bench.nmt.batch import PAD
-from bench.nmt.layers import Cache, DecoderLayer, EncoderLayer, dropped
+from bench.nmt.cache import Cache
+from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
 
 
@@ -37,10 +38,6 @@ class Encoded:
     def keys(self) -> Tensor | None:
         """(batch, 1, 1, source) bool, true at keys that may be attended to; None if all may."""
         return self.mask[:, None, None, :] if self.padded else None
-
-    def select(self, sentences: Tensor) -> Encoded:
-        """The rows ``sentences``, without maps and hidden states."""
-        return Encoded(self.states[sentences], self.mask[sentences], padded=self.padded)
 
 
 @dataclass(frozen=True)
@@ -119,23 +116,16 @@ class Transformer(nn.Module):
         prefix_mask: Tensor | None = None,
         attention: bool = False,
         hidden: bool = False,
-        cache: Cache | None = None,
     ) -> Decoded:
         """Run the decoder over (batch, target) ids that start with BOS, padded on the right.
 
         Args:
             depth, attention, hidden: as for ``encode``.
             prefix_mask: (batch, target) bool, false where a position must not be attended to; the first always may be.
-            cache: of ``start``; then ``prefix`` is (batch, beams), the newest id of each hypothesis, and goes through
-                alone, giving states (batch, beams, width). It excludes the other options; its depth is ``start``'s.
 
         Raises:
             UsageError: a prefix is longer than ``max_positions``.
         """
-        if cache is not None:
-            if attention or hidden or prefix_mask is not None:
-                raise ValueError("a cache goes with neither maps, hidden states nor a prefix mask")
-            return self._step(prefix, encoded, cache)
         table = self.target_positions[self._span(0, prefix.size(1))]
         states = self._embedded(self.embedding, prefix, table)
         mask = _prefix_mask(prefix, prefix_mask) if attention or prefix_mask is not None else None
@@ -156,7 +146,28 @@ class Transformer(nn.Module):
     def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None) -> Cache:
         """An empty cache to decode ``beams`` hypotheses of each sentence position by position."""
         layers = self._decoder_layers(self._checked(depth).decoder)
-        return Cache(torch.stack([layer.cross.key_value(encoded.states) for layer in layers]), beams)
+        source = torch.stack([layer.cross.key_value(encoded.states) for layer in layers])
+        return Cache(source, encoded.mask if encoded.padded else None, self.config.heads, beams)
+
+    def step(self, newest: Tensor, cache: Cache) -> Tensor:
+        """Run the newest position through the decoder, without gradients.
+
+        Args:
+            newest: (batch, beams) ids, BOS at first.
+            cache: of ``start``, with what came before.
+
+        Returns:
+            States (batch, beams, width), ready for ``project``.
+
+        Raises:
+            UsageError: the prefix is longer than ``max_positions``.
+        """
+        states = self._embedded(self.embedding, newest, self.target_positions[self._span(cache.length, 1)])
+        cache.advance()
+        for index, layer in enumerate(self._decoder_layers(cache.layers)):
+            states = layer.step(states, cache, index)
+        normed: Tensor = self.decoder_norm(states)
+        return normed
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
@@ -169,14 +180,6 @@ class Transformer(nn.Module):
         model.encoder = model.encoder[: depth.encoder]
         model.decoder = model.decoder[: depth.decoder]
         return model
-
-    def _step(self, newest: Tensor, encoded: Encoded, cache: Cache) -> Decoded:
-        table = self.target_positions[self._span(cache.length, 1)]
-        states = self._embedded(self.embedding, newest, table)
-        cache.advance()
-        for index, layer in enumerate(self._decoder_layers(cache.cross.size(0))):
-            states = layer.step(states, encoded.keys, cache, index)
-        return Decoded(self.decoder_norm(states))
 
     def _embedded(self, embedding: nn.Embedding, ids: Tensor, positions: Tensor) -> Tensor:
         states = torch.add(positions, embedding(ids), alpha=math.sqrt(self.config.width))
