@@ -173,6 +173,11 @@ class Transformer(nn.Module):
         """Decoder states (..., width) to logits (..., vocabulary)."""
         return linear(states, self.embedding.weight if self.output is None else self.output.weight)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that states are multiplied by, the output matrix among them."""
+        inner = [cast(nn.Parameter, module.weight) for module in self.modules() if isinstance(module, Linear)]
+        return [*inner, self.embedding.weight] if self.output is None else inner
+
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""
         model = copy.deepcopy(self)

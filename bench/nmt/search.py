@@ -16,6 +16,7 @@ from bench.config import Depth, SearchConfig
 from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD
 from bench.nmt.cache import Cache
+from bench.nmt.linear import packed
 from bench.nmt.model import Encoded, Transformer
 
 BLOCK = 32
@@ -85,13 +86,14 @@ def translate_ids(
     """
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]), reverse=True)
     found: dict[int, list[Hypothesis]] = {}
-    for start in range(0, len(order), config.batch_sentences):
-        chosen = order[start : start + config.batch_sentences]
-        rows = [torch.tensor(sources[i]) for i in chosen]
-        source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
-        found.update(zip(chosen, search(model, source, config, n_best=n_best, depth=depth), strict=True))
-        if progress:
-            progress(len(found))
+    with packed(model.matrices()):
+        for start in range(0, len(order), config.batch_sentences):
+            chosen = order[start : start + config.batch_sentences]
+            rows = [torch.tensor(sources[i]) for i in chosen]
+            source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
+            found.update(zip(chosen, search(model, source, config, n_best=n_best, depth=depth), strict=True))
+            if progress:
+                progress(len(found))
     return [found[i] for i in range(len(sources))]
 
 
