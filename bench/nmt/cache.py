@@ -31,10 +31,10 @@ class Cache:
             mask: (batch, source) bool, true at real positions; None if all are.
         """
         layers, batch, positions, both = source.shape
+        self.layers = layers
         self.beams = beams
         self.length = 0
-        self.layers = layers
-        self._heads, self._width = heads, both // 2
+        self._batch, self._heads, self._width = batch, heads, both // 2
         split = source.view(layers, batch, positions, 2, heads, -1)
         self._source = split.permute(0, 3, 1, 4, 2, 5).contiguous()
         """(layers, 2, batch, heads, source, width of a head)"""
@@ -43,6 +43,9 @@ class Cache:
         if mask is not None:
             blocked = source.new_zeros(mask.shape).masked_fill(~mask, -math.inf)
             self._mask = blocked[:, None, None].expand(-1, heads, -1, -1).contiguous()
+        self._scale = self._source.size(-1) ** -0.5
+        self._fused = source.device.type != "cpu" or source.dtype != torch.float32
+        """On a GPU each plain operation would cost a launch; half precision needs exact sums."""
         self._rows = batch * beams
         self._order: Tensor | None = None
         """The hypotheses of the past, (rows to be,), that the next position goes on from; None for all as they are."""
@@ -62,6 +65,9 @@ class Cache:
                 torch.index_select(old, 1, order, out=new)
             self._used, self._spare, self._rows, self._order = self._spare, self._used, rows, None
         self.length += 1
+        past = self._past(self._used, self._rows)
+        self._newest = past[-1].unbind(0)
+        self._kept = past.view(*past.shape[:-1], self._heads, -1).permute(1, 2, 0, 3, 4, 5).unbind(0)
 
     def attend(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
         """Self-attention of the newest position, whose keys and values join the past.
@@ -73,29 +79,29 @@ class Cache:
         Returns:
             (batch, beams, width).
         """
-        past = self._past(self._used, self._rows)[:, layer]
-        past[-1] = key_value.view(self._rows, 2, -1).transpose(0, 1)
-        keys, values = past.view(self.length, 2, self._rows, self._heads, -1).unbind(1)
+        self._newest[layer].copy_(key_value.view(self._rows, 2, -1).transpose(0, 1))
+        keys, values = self._kept[layer].unbind(0)  # (positions, rows, heads, width of a head) each
         query = query.reshape(self._rows, self._heads, -1)
-        if _fuses(query):
-            mixed = F.scaled_dot_product_attention(
-                query.unsqueeze(2), keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
-            )
+        if self._fused:
+            keys, values = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
+            mixed = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values)
         else:
-            scores = (keys * query).sum(dim=-1).mul_(query.size(-1) ** -0.5)
-            mixed = (values * scores.softmax(dim=0).unsqueeze(3)).sum(dim=0)
+            scores = (keys * query).sum(dim=-1, keepdim=True).mul_(self._scale)
+            mixed = (values * scores.softmax(dim=0)).sum(dim=0)
         return mixed.view(-1, self.beams, self._width)
 
     def attend_source(self, layer: int, query: Tensor) -> Tensor:
         """Attention of the newest position to the source: (batch, beams, width) to the same."""
-        keys, values = self._source[layer]
-        query = query.view(-1, self.beams, self._heads, keys.size(-1)).transpose(1, 2)
-        if _fuses(query):
+        query = query.view(self._batch, self.beams, self._heads, -1).transpose(1, 2)
+        if self._fused:
+            keys, values = self._source[layer]
             mixed = F.scaled_dot_product_attention(query, keys, values, self._mask)
         else:
-            flat, keys = query.flatten(0, 1) * keys.size(-1) ** -0.5, keys.flatten(0, 1).transpose(1, 2)
-            scores = flat.bmm(keys) if self._mask is None else torch.baddbmm(self._mask.flatten(0, 1), flat, keys)
-            mixed = scores.softmax(dim=-1).bmm(values.flatten(0, 1)).view_as(query)
+            keys, values = self._source[layer].flatten(1, 2)
+            flat, keys = query.flatten(0, 1), keys.transpose(1, 2)
+            mask = keys.new_zeros(()) if self._mask is None else self._mask.flatten(0, 1)
+            scores = torch.baddbmm(mask, flat, keys, beta=0 if self._mask is None else 1, alpha=self._scale)
+            mixed = scores.softmax(dim=-1).bmm(values).view_as(query)
         return mixed.transpose(1, 2).flatten(2)
 
     def move(self, parents: Tensor) -> None:
@@ -113,12 +119,9 @@ class Cache:
         rows = torch.arange(self._batch * self.beams, device=sentences.device)
         self._reorder(rows.view(-1, self.beams)[sentences].flatten())
         self._source = self._source.index_select(2, sentences)
+        self._batch = len(sentences)
         if self._mask is not None:
             self._mask = self._mask.index_select(0, sentences)
-
-    @property
-    def _batch(self) -> int:
-        return self._source.size(2)
 
     def _reorder(self, rows: Tensor) -> None:
         self._order = rows if self._order is None else self._order[rows]
@@ -129,8 +132,3 @@ class Cache:
     def _past(self, buffer: Tensor, rows: int) -> Tensor:
         """(positions, layers, 2, rows, width): what lies in a buffer."""
         return buffer[: self._size(self.length, rows)].view(self.length, self.layers, 2, rows, self._width)
-
-
-def _fuses(query: Tensor) -> bool:
-    """On a GPU each of the plain operations would cost a launch; half precision needs exact sums."""
-    return query.device.type != "cpu" or query.dtype != torch.float32

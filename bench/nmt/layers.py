@@ -87,7 +87,7 @@ class Layer(nn.Module):
         self.pre_norm = config.norm == "pre"
         self.dropout = config.dropout
         self.activation_dropout = config.activation_dropout
-        self.activation = F.relu if config.activation == "relu" else F.gelu
+        self.activation = _relu if config.activation == "relu" else F.gelu
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.width)
         self.inner = Linear(config.width, config.ffn)
@@ -177,6 +177,10 @@ def dropped(states: Tensor, rate: float, training: bool) -> Tensor:
     noise = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
     kept = noise.view(states.shape) <= round((0.5 - rate) * 2**16) - 1
     return states * kept.to(states.dtype).mul_(1 / (1 - rate))
+
+
+def _relu(states: Tensor) -> Tensor:
+    return F.relu(states, inplace=not states.requires_grad)
 
 
 def projection(width: int, parts: int, gain: float = 2**-0.5) -> Linear:

@@ -31,9 +31,11 @@ class Linear(nn.Linear):
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``states @ weight.T + bias``: (..., inputs), (outputs, inputs) and (outputs,) to (..., outputs)."""
-    arranged: Tensor | None = getattr(weight, "packed", None)
+    arranged: tuple[Tensor, Tensor] | None = getattr(weight, "packed", None)
     if arranged is not None and not torch.is_grad_enabled():
-        return _product(states, arranged, bias)
+        blocks, columns = arranged
+        one = states.numel() == states.size(-1)
+        return F.linear(states, columns, bias) if one else _product(states, blocks, bias)
     if not _suits_onednn(states, weight):
         return F.linear(states, weight, bias)
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
@@ -43,14 +45,15 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def pack(weights: Iterable[nn.Parameter]) -> None:
-    """Keep with each weight of a CPU a copy in oneDNN's own arrangement, which products without gradients use.
+    """Keep with each weight of a CPU two copies in other arrangements, which products without gradients use.
 
-    Decoding multiplies few rows at a time, so that reading the weights takes most of the time; packed it takes half.
-    The weights must not change any more.
+    Decoding multiplies few rows at a time, so that reading the weights takes most of the time. oneDNN's own arrangement
+    halves that; for a single row a product by columns does. The weights must not change any more.
     """
     for weight in weights:
         if _can_onednn(weight):
-            weight.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKING_ROWS)  # type: ignore[attr-defined]
+            blocks = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKING_ROWS)
+            weight.packed = blocks, weight.detach().t().contiguous().t()  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -176,7 +176,8 @@ class Transformer(nn.Module):
     def matrices(self) -> list[nn.Parameter]:
         """The weights that states are multiplied by, the output matrix among them."""
         inner = [cast(nn.Parameter, module.weight) for module in self.modules() if isinstance(module, Linear)]
-        return [*inner, self.embedding.weight] if self.output is None else inner
+        tied = [cast(nn.Parameter, self.embedding.weight)] if self.output is None else []
+        return inner + tied
 
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""

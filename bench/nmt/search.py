@@ -129,6 +129,7 @@ def _beam(
     finished = _Finished(len(limits), n_best, max(limits), device)
     active = torch.arange(len(limits), device=device)
     limit = torch.tensor(limits, device=device)
+    normalizer = limit.double() ** config.length_penalty
     newest = torch.full((len(limits), 1), BOS, device=device)
     words = torch.full((len(limits), 1, max(limits)), EOS, device=device)
     live = torch.zeros(len(limits), 1, device=device)
@@ -136,22 +137,24 @@ def _beam(
         step = _log_probabilities(model, newest, cache, last=limit == length if length in limits else None)
         scores, parents, newest = _largest(step, live, 2 * beam)  # at least ``beam`` of them do not end
         ended = newest == EOS
-        ending = torch.where(ended & (scores > -math.inf), scores, -math.inf)[:, :beam]
-        finished.add(active, words, parents[:, :beam], ending, length**config.length_penalty)
-
-        order = ended.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
-        live = scores.masked_fill(ended, -math.inf).gather(1, order)
-        parents, newest = parents.gather(1, order), newest.gather(1, order)
+        if bool(ended.any()):
+            ending = torch.where(ended & (scores > -math.inf), scores, -math.inf)[:, :beam]
+            finished.add(active, words, parents[:, :beam], ending, length**config.length_penalty)
+            order = ended.to(torch.int8).argsort(dim=1, stable=True)
+            scores = scores.masked_fill(ended, -math.inf).gather(1, order)
+            parents, newest = parents.gather(1, order), newest.gather(1, order)
+        live, parents, newest = scores[:, :beam], parents[:, :beam], newest[:, :beam]
         words = words.gather(1, parents.unsqueeze(2).expand(-1, -1, words.size(2)))
         words[:, :, length - 1] = newest
         cache.move(parents)
 
-        bound = live[:, 0].double() / limit.double() ** config.length_penalty  # the best one ends at its limit for free
-        going = (bound > finished.scores[active, -1]).nonzero().squeeze(1)
+        # At best the likeliest one ends at its limit for free.
+        going = (live[:, 0].double() / normalizer > finished.scores[active, -1]).nonzero().squeeze(1)
         if len(going) == 0:
             break
         if len(going) < len(active):
-            active, limit, words, live, newest = (kept[going] for kept in (active, limit, words, live, newest))
+            kept = (active, limit, normalizer, words, live, newest)
+            active, limit, normalizer, words, live, newest = (tensor[going] for tensor in kept)
             cache.select(going)
     return _hypotheses(finished.words, finished.log_probability, config)
 
@@ -176,8 +179,6 @@ class _Finished:
             log_probability: (batch, candidates), EOS included; minus infinity where none ends.
             normalizer: divides log-probabilities to scores.
         """
-        if not bool((log_probability > -math.inf).any()):
-            return
         scores = torch.cat((self.scores[sentences], log_probability.double() / normalizer), dim=1)
         scores, kept = scores.sort(dim=1, descending=True, stable=True)
         kept = kept[:, : self.scores.size(1)]
