@@ -73,36 +73,37 @@ class Cache:
         """Self-attention of the newest position, whose keys and values join the past.
 
         Args:
-            query: (batch, beams, width).
-            key_value: (batch, beams, 2 * width).
+            query: (batch * beams, width).
+            key_value: (batch * beams, 2 * width).
 
         Returns:
-            (batch, beams, width).
+            (batch * beams, width).
         """
         self._newest[layer].copy_(key_value.view(self._rows, 2, -1).transpose(0, 1))
         keys, values = self._kept[layer].unbind(0)  # (positions, rows, heads, width of a head) each
-        query = query.reshape(self._rows, self._heads, -1)
+        query = query.view(self._rows, self._heads, -1)
         if self._fused:
             keys, values = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
             mixed = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values)
         else:
             scores = (keys * query).sum(dim=-1, keepdim=True).mul_(self._scale)
             mixed = (values * scores.softmax(dim=0)).sum(dim=0)
-        return mixed.view(-1, self.beams, self._width)
+        return mixed.view(self._rows, self._width)
 
     def attend_source(self, layer: int, query: Tensor) -> Tensor:
-        """Attention of the newest position to the source: (batch, beams, width) to the same."""
+        """Attention of the newest position to the source: (batch * beams, width) to the same."""
         query = query.view(self._batch, self.beams, self._heads, -1).transpose(1, 2)
+        keys, values = self._source[layer]
         if self._fused:
-            keys, values = self._source[layer]
             mixed = F.scaled_dot_product_attention(query, keys, values, self._mask)
         else:
-            keys, values = self._source[layer].flatten(1, 2)
-            flat, keys = query.flatten(0, 1), keys.transpose(1, 2)
-            mask = keys.new_zeros(()) if self._mask is None else self._mask.flatten(0, 1)
-            scores = torch.baddbmm(mask, flat, keys, beta=0 if self._mask is None else 1, alpha=self._scale)
-            mixed = scores.softmax(dim=-1).bmm(values).view_as(query)
-        return mixed.transpose(1, 2).flatten(2)
+            flat, keys = query.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2)
+            if self._mask is None:
+                scores = flat.bmm(keys).mul_(self._scale)
+            else:
+                scores = torch.baddbmm(self._mask.flatten(0, 1), flat, keys, alpha=self._scale)
+            mixed = scores.softmax(dim=-1).bmm(values.flatten(0, 1)).view_as(query)
+        return mixed.transpose(1, 2).reshape(self._rows, self._width)
 
     def move(self, parents: Tensor) -> None:
         """Let beam b of each sentence go on from beam ``parents[sentence, b]``.

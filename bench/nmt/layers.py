@@ -150,7 +150,7 @@ class DecoderLayer(Layer):
         return self.feed_forward(self.attend_source(states, self.cross.key_value(source), source_mask, cross_maps))
 
     def step(self, states: Tensor, cache: Cache, layer: int) -> Tensor:
-        """One new position of every hypothesis: ``states`` is (batch, beams, width)."""
+        """One new position of every hypothesis: ``states`` is (batch * beams, width)."""
         query, key_value = self.attention.split(self.enter(states, self.attention_norm))
         change = self.attention.output(cache.attend(layer, query, key_value))
         states = self.leave(states, change, self.attention_norm)

@@ -162,12 +162,13 @@ class Transformer(nn.Module):
         Raises:
             UsageError: the prefix is longer than ``max_positions``.
         """
-        states = self._embedded(self.embedding, newest, self.target_positions[self._span(cache.length, 1)])
+        table = self.target_positions[self._span(cache.length, 1)]
+        states = self._embedded(self.embedding, newest.flatten(), table)
         cache.advance()
         for index, layer in enumerate(self._decoder_layers(cache.layers)):
             states = layer.step(states, cache, index)
         normed: Tensor = self.decoder_norm(states)
-        return normed
+        return normed.view(*newest.shape, -1)
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
