@@ -188,9 +188,12 @@ def test_the_first_prefix_position_is_always_seen() -> None:
 
 
 @every_shape
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leave(shape: dict[str, Any]) -> None:
-    model = random_model(11, **shape)
+def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leave(
+    shape: dict[str, Any], dtype: torch.dtype
+) -> None:
+    model = random_model(11, **shape).to(dtype)
     encoded = model.encode(BATCH.source)
     cache = model.start(encoded, beams=3)
     random = torch.Generator().manual_seed(0)
@@ -210,6 +213,23 @@ def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leav
             keep = torch.tensor([0, 2])
             prefixes, sentences = prefixes[keep], sentences[keep]
             cache.select(keep)
+
+
+@torch.no_grad()
+def test_beams_may_become_more_and_fewer() -> None:
+    model = random_model(15)
+    encoded = model.encode(BATCH.source)
+    cache = model.start(encoded)
+    prefixes = torch.full((3, 1, 1), 2)
+    for beams in (4, 2, 5):
+        model.step(prefixes[:, :, -1], cache)
+        parents = torch.arange(beams).remainder(prefixes.size(1)).expand(3, -1)
+        newest = torch.randint(4, 20, (3, beams, 1), generator=torch.Generator().manual_seed(beams))
+        prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand(-1, -1, prefixes.size(2))), newest), 2)
+        cache.move(parents)
+    states = model.step(prefixes[:, :, -1], cache)
+    for beam in range(5):
+        close(states[:, beam], model.decode(prefixes[:, beam], encoded).states[:, -1])
 
 
 @torch.no_grad()
