@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.measure.flops import counted
 from bench.nmt import linear as module
-from bench.nmt.linear import LARGE, Linear, linear
+from bench.nmt.linear import LARGE, Linear, linear, pack, packed
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
@@ -100,3 +100,47 @@ def test_operations_are_counted_alike(rows: int) -> None:
     layer, states = Linear(64, 32), drawn(rows, 64)
     assert counted(lambda: layer(states)) == 2 * rows * 64 * 32
     assert counted(lambda: layer(states).sum().backward()) == 3 * 2 * rows * 64 * 32
+
+
+@ONEDNN
+@pytest.mark.parametrize("rows", [(1,), (1, 1), (2, 5), (70,)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_packed_weights_give_the_same_map(rows: tuple[int, ...], biased: bool) -> None:
+    torch.manual_seed(2)
+    layer = Linear(24, 40, bias=biased)
+    states = drawn(*rows, 24)
+    with packed([layer.weight]), torch.no_grad():
+        assert hasattr(layer.weight, "packed")
+        torch.testing.assert_close(layer(states), F.linear(states, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@ONEDNN
+def test_packed_weights_still_learn() -> None:
+    layer, states = Linear(24, 40), drawn(3, 24)
+    with packed([layer.weight]):
+        layer(states).sum().backward()
+    assert layer.weight.grad is not None
+
+
+@ONEDNN
+def test_packing_ends_with_its_block_and_leaves_what_was_packed_before() -> None:
+    first, second = Linear(8, 8), Linear(8, 8)
+    pack([first.weight])
+    with pytest.raises(KeyError), packed([first.weight, second.weight]):
+        raise KeyError
+    assert hasattr(first.weight, "packed")
+    assert not hasattr(second.weight, "packed")
+
+
+def test_other_precisions_are_not_packed() -> None:
+    layer = Linear(8, 8).double()
+    with packed([layer.weight]), torch.no_grad():
+        assert layer(torch.ones(1, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+@ONEDNN
+def test_operations_of_packed_products_are_counted() -> None:
+    layer = Linear(24, 40)
+    for rows in (1, 6):
+        with packed([layer.weight]), torch.no_grad():
+            assert counted(lambda rows=rows: layer(torch.ones(rows, 24))) == 2 * rows * 24 * 40

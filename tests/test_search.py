@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 from typing import cast
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.layers import Layer
 from bench.nmt.model import Transformer
-from bench.nmt.search import search, translate_ids
+from bench.nmt.search import _largest, search, translate_ids
 
 SOURCES = [[4, 5, EOS], [6, EOS], [5, 4, 6, 6, 5, EOS], [7, 7, 4, EOS], [EOS], [6, 5, EOS]]
 
@@ -152,6 +153,54 @@ def test_translate_ids_restores_the_order_and_counts_the_sentences_done() -> Non
         alone = search(model, torch.tensor([source]), config, n_best=2)[0]
         assert [h.ids for h in hypotheses] == [h.ids for h in alone]
     assert translate_ids(model, [], config, device="cpu") == []
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
+def test_fewer_hypotheses_are_the_first_of_more_and_take_fewer_steps(length_penalty: float) -> None:
+    config = SearchConfig(beam=5, length_penalty=length_penalty, max_ratio=3.0, max_extra=20)
+    steps = {1: 0, 5: 0}
+    for model in (random_model(seed, vocabulary=30, sharpness=2.0) for seed in range(4)):
+        found = {}
+        for n_best in steps:
+            with patch.object(model, "step", wraps=model.step) as step:
+                found[n_best] = search(model, padded(SOURCES), config, n_best=n_best)
+            steps[n_best] += step.call_count
+        for one, five in zip(found[1], found[5], strict=True):
+            assert [h.ids for h in one] == [five[0].ids]
+    assert steps[1] < steps[5]
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+@pytest.mark.parametrize("vocabulary", [96, 70])
+def test_continuations_found_block_by_block_are_the_same(
+    beam: int, vocabulary: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    step, live = torch.randn(6, beam, vocabulary).log_softmax(-1), torch.randn(6, beam)
+    step[:, :, :EOS] = -math.inf
+    live[0, 1:] = -math.inf
+    expected = _largest(step, live, beam)
+    monkeypatch.setattr("bench.nmt.search.LARGE", 0)
+    found = _largest(step, live, beam)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    scores, parents, tokens = found
+    totals = (step + live.unsqueeze(2)).flatten(1).sort(dim=1, descending=True).values[:, :beam]
+    torch.testing.assert_close(scores, totals)
+    torch.testing.assert_close(step[torch.arange(6)[:, None], parents, tokens] + live.gather(1, parents), scores)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_translate_ids_sees_weights_that_changed_since_its_last_call(beam: int) -> None:
+    model = random_model(14, vocabulary=20)
+    config = SearchConfig(beam=beam, max_extra=4)
+    before = translate_ids(model, SOURCES, config, device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    after = translate_ids(model, SOURCES, config, device="cpu")
+    assert before != after
+    expected = search(model, padded(SOURCES), config)
+    assert [h.ids for (h,) in after] == [h.ids for (h,) in expected]
 
 
 def test_n_best_is_sorted_distinct_and_clean() -> None:

@@ -98,10 +98,12 @@ class PyTorchEngine(Engine):
         import torch
 
         from bench.nmt.export import load_model
+        from bench.nmt.linear import pack
 
         super().__init__(config)
         torch.set_num_threads(THREADS)
         self._model = load_model(config.model).to(config.device, getattr(torch, config.precision))
+        pack(self._model.matrices())
 
     def _search(self, sources: list[list[int]], beam: int) -> list[Sequence[int]]:
         import torch

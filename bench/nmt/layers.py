@@ -1,4 +1,4 @@
-"""The layers of the Transformer: attention (fused, or with its maps), residual sublayers, and the decoding cache."""
+"""The layers of the Transformer: attention (fused, or with its maps) and residual sublayers."""
 
 from __future__ import annotations
 
@@ -9,57 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.nmt.cache import Cache
 from bench.nmt.linear import Linear
-
-CACHE_ROOM = 32
-"""New positions that a growing cache makes room for at least."""
-
-
-class Cache:
-    """Keys and values of the positions decoded so far, for several hypotheses (beams) of each sentence.
-
-    Beams share their sentence's cross-attention keys, and self-attention keys stay where they were written: when beams
-    move, only the small table of ancestors follows, and ``mask`` picks each beam's own past.
-    """
-
-    def __init__(self, cross: Tensor, beams: int) -> None:
-        """``cross``: (layers, batch, source, 2 * width) keys and values of the encoder's states."""
-        layers, batch, _, both = cross.shape
-        self.cross = cross
-        self.beams = beams
-        self.length = 0
-        self.mask: Tensor | None = None
-        """(batch, 1, beams, positions * beams) bool for queries at the newest position; None for a single beam."""
-        self._past = cross.new_empty(layers, batch, 0, beams, both)
-        self._slots = torch.arange(beams, device=cross.device)
-        self._ancestors = self._slots.new_empty(batch, beams, 0)
-
-    def advance(self) -> None:
-        """Make room for one more position, with its ``mask``."""
-        if self.length == self._past.size(2):
-            self._past = _with_room(self._past)
-        self.length += 1
-        if self.beams > 1:
-            batch = self._past.size(1)
-            self._ancestors = torch.cat((self._ancestors, self._slots.expand(batch, -1).unsqueeze(2)), dim=2)
-            self.mask = (self._ancestors.unsqueeze(3) == self._slots).view(batch, 1, self.beams, -1)
-
-    def append(self, layer: int, key_value: Tensor) -> Tensor:
-        """Write (batch, beams, 2 * width) at the newest position; gives all (batch, positions * beams, 2 * width)."""
-        past = self._past[layer]
-        past[:, self.length - 1] = key_value
-        return past[:, : self.length].flatten(1, 2)
-
-    def move(self, parents: Tensor) -> None:
-        """Let beam b of each sentence go on from beam ``parents[sentence, b]``; ``parents`` is (batch, beams)."""
-        if self.beams > 1:
-            self._ancestors = self._ancestors.gather(1, parents.unsqueeze(2).expand_as(self._ancestors))
-
-    def select(self, sentences: Tensor) -> None:
-        """Keep these sentences only."""
-        self.cross = self.cross.index_select(1, sentences)
-        self._past = _with_room(self._past[:, :, : self.length].index_select(1, sentences))
-        self._ancestors = self._ancestors.index_select(0, sentences)
 
 
 class Attention(nn.Module):
@@ -136,7 +87,7 @@ class Layer(nn.Module):
         self.pre_norm = config.norm == "pre"
         self.dropout = config.dropout
         self.activation_dropout = config.activation_dropout
-        self.activation = F.relu if config.activation == "relu" else F.gelu
+        self.activation = _relu if config.activation == "relu" else F.gelu
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.width)
         self.inner = Linear(config.width, config.ffn)
@@ -200,12 +151,14 @@ class DecoderLayer(Layer):
         states = self.attend(states, mask, causal=mask is None, maps=maps)
         return self.feed_forward(self.attend_source(states, source, source_mask, cross_maps))
 
-    def step(self, states: Tensor, source_mask: Tensor | None, cache: Cache, layer: int) -> Tensor:
-        """One new position of every hypothesis: ``states`` is (batch, beams, width)."""
+    def step(self, states: Tensor, cache: Cache, layer: int) -> Tensor:
+        """One new position of every hypothesis: ``states`` is (batch * beams, width)."""
         query, key_value = self.attention.split(self.enter(states, self.attention_norm))
-        change = self.attention.attend(query, cache.append(layer, key_value), cache.mask)
+        change = self.attention.output(cache.attend(layer, query, key_value))
         states = self.leave(states, change, self.attention_norm)
-        return self.feed_forward(self.attend_source(states, cache.cross[layer], source_mask, None))
+        query = self.cross.query(self.enter(states, self.cross_norm))
+        change = self.cross.output(cache.attend_source(layer, query))
+        return self.feed_forward(self.leave(states, change, self.cross_norm))
 
     def attend_source(
         self, states: Tensor, key_value: Tensor, source_mask: Tensor | None, maps: list[Tensor] | None
@@ -214,14 +167,6 @@ class DecoderLayer(Layer):
         query = self.cross.query(self.enter(states, self.cross_norm))
         change = self.cross.attend(query, key_value, source_mask, maps=maps)
         return self.leave(states, change, self.cross_norm)
-
-
-def _with_room(past: Tensor) -> Tensor:
-    """A copy of (layers, batch, positions, ...) with more positions, not yet written."""
-    layers, batch, length, *rest = past.shape
-    grown = past.new_empty(layers, batch, length + max(CACHE_ROOM, length), *rest)
-    grown[:, :, :length] = past
-    return grown
 
 
 def dropped(states: Tensor, rate: float, training: bool) -> Tensor:
@@ -234,6 +179,10 @@ def dropped(states: Tensor, rate: float, training: bool) -> Tensor:
     noise = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
     kept = noise.view(states.shape) <= round((0.5 - rate) * 2**16) - 1
     return states * kept.to(states.dtype).mul_(1 / (1 - rate))
+
+
+def _relu(states: Tensor) -> Tensor:
+    return F.relu(states, inplace=not states.requires_grad)
 
 
 def projection(width: int, parts: int, gain: float = 2**-0.5) -> Linear:

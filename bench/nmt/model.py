@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
 from bench.nmt.batch import PAD
-from bench.nmt.layers import Cache, DecoderLayer, EncoderLayer, dropped
+from bench.nmt.cache import Cache
+from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
 
 Maps = Literal["encoder", "self", "cross"]
@@ -49,10 +50,6 @@ class Encoded:
         if which not in self._projected:
             self._projected[which] = layer.cross.key_value(self.states)
         return self._projected[which]
-
-    def select(self, sentences: Tensor) -> Encoded:
-        """The rows ``sentences``, without maps and hidden states."""
-        return Encoded(self.states[sentences], self.mask[sentences], padded=self.padded)
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,6 @@ class Transformer(nn.Module):
         prefix_mask: Tensor | None = None,
         attention: Collection[Maps] = (),
         hidden: bool = False,
-        cache: Cache | None = None,
     ) -> Decoded:
         """Run the decoder over (batch, target) ids that start with BOS, padded on the right.
 
@@ -144,16 +140,10 @@ class Transformer(nn.Module):
             depth, hidden: as for ``encode``.
             attention: also return the maps of "self" or "cross" attention, or both (these forgo fused attention).
             prefix_mask: (batch, target) bool, false where a position must not be attended to; the first always may be.
-            cache: of ``start``; then ``prefix`` is (batch, beams), the newest id of each hypothesis, and goes through
-                alone, giving states (batch, beams, width). It excludes the other options; its depth is ``start``'s.
 
         Raises:
             UsageError: a prefix is longer than ``max_positions``.
         """
-        if cache is not None:
-            if attention or hidden or prefix_mask is not None:
-                raise ValueError("a cache goes with neither maps, hidden states nor a prefix mask")
-            return self._step(prefix, encoded, cache)
         table = self.target_positions[self._span(0, prefix.size(1))]
         states = self._embedded(self.embedding, prefix, table)
         maps: list[Tensor] | None = [] if "self" in attention else None
@@ -174,7 +164,29 @@ class Transformer(nn.Module):
     def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None) -> Cache:
         """An empty cache to decode ``beams`` hypotheses of each sentence position by position."""
         layers = self._decoder_layers(self._checked(depth).decoder)
-        return Cache(torch.stack([layer.cross.key_value(encoded.states) for layer in layers]), beams)
+        source = torch.stack([layer.cross.key_value(encoded.states) for layer in layers])
+        return Cache(source, encoded.mask if encoded.padded else None, self.config.heads, beams)
+
+    def step(self, newest: Tensor, cache: Cache) -> Tensor:
+        """Run the newest position through the decoder, without gradients.
+
+        Args:
+            newest: (batch, beams) ids, BOS at first.
+            cache: of ``start``, with what came before.
+
+        Returns:
+            States (batch, beams, width), ready for ``project``.
+
+        Raises:
+            UsageError: the prefix is longer than ``max_positions``.
+        """
+        table = self.target_positions[self._span(cache.length, 1)]
+        states = self._embedded(self.embedding, newest.flatten(), table)
+        cache.advance()
+        for index, layer in enumerate(self._decoder_layers(cache.layers)):
+            states = layer.step(states, cache, index)
+        normed: Tensor = self.decoder_norm(states)
+        return normed.view(*newest.shape, -1)
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
@@ -185,6 +197,12 @@ class Transformer(nn.Module):
         """(vocabulary, width): what decoder states are multiplied with."""
         return self.embedding.weight if self.output is None else self.output.weight
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that states are multiplied by, the output matrix among them."""
+        inner = [cast(nn.Parameter, module.weight) for module in self.modules() if isinstance(module, Linear)]
+        tied = [cast(nn.Parameter, self.embedding.weight)] if self.output is None else []
+        return inner + tied
+
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""
         model = copy.deepcopy(self)
@@ -192,14 +210,6 @@ class Transformer(nn.Module):
         model.encoder = model.encoder[: depth.encoder]
         model.decoder = model.decoder[: depth.decoder]
         return model
-
-    def _step(self, newest: Tensor, encoded: Encoded, cache: Cache) -> Decoded:
-        table = self.target_positions[self._span(cache.length, 1)]
-        states = self._embedded(self.embedding, newest, table)
-        cache.advance()
-        for index, layer in enumerate(self._decoder_layers(cache.cross.size(0))):
-            states = layer.step(states, encoded.keys, cache, index)
-        return Decoded(self.decoder_norm(states))
 
     def _embedded(self, embedding: nn.Embedding, ids: Tensor, positions: Tensor) -> Tensor:
         states = torch.add(positions, embedding(ids), alpha=math.sqrt(self.config.width))

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.config import Depth, SearchConfig
 from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD
+from bench.nmt.cache import Cache
+from bench.nmt.linear import packed
 from bench.nmt.model import Encoded, Transformer
+
+BLOCK = 32
+"""Tokens whose maximum is taken first."""
+LARGE = 2**17
+"""Log-probabilities from which that pays."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ def search(
 
     A hypothesis has at most ``config.max_length`` tokens of its own sentence (and ``max_positions`` of the model), the
     EOS included, which is forced at the end. PAD, UNK and BOS are never generated. A beam of 1 takes the likeliest
-    token at every step. A wider beam goes on until no live hypothesis can still beat the ``beam`` best finished ones.
-    Where the vocabulary is tiny there may be fewer than ``n_best`` hypotheses.
+    token at every step. A wider beam goes on until no live hypothesis can still beat the ``n_best`` best finished ones:
+    further steps would not change the answer. Where the vocabulary is tiny there may be fewer than ``n_best``.
 
     Raises:
         UsageError: ``n_best`` is larger than the beam.
@@ -55,10 +61,10 @@ def search(
         if config.beam == 1:
             found = _greedy(model, encoded, limits, config, depth)
         else:
-            found = _beam(model, encoded, limits, config, depth)
+            found = _beam(model, encoded, limits, config, n_best, depth)
     if not all(hypotheses and math.isfinite(hypotheses[0].score) for hypotheses in found):
         raise FloatingPointError("the model's scores are not finite: its training has diverged")
-    return [hypotheses[:n_best] for hypotheses in found]
+    return found
 
 
 def translate_ids(
@@ -80,13 +86,14 @@ def translate_ids(
     """
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]), reverse=True)
     found: dict[int, list[Hypothesis]] = {}
-    for start in range(0, len(order), config.batch_sentences):
-        chosen = order[start : start + config.batch_sentences]
-        rows = [torch.tensor(sources[i]) for i in chosen]
-        source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
-        found.update(zip(chosen, search(model, source, config, n_best=n_best, depth=depth), strict=True))
-        if progress:
-            progress(len(found))
+    with packed(model.matrices()):
+        for start in range(0, len(order), config.batch_sentences):
+            chosen = order[start : start + config.batch_sentences]
+            rows = [torch.tensor(sources[i]) for i in chosen]
+            source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
+            found.update(zip(chosen, search(model, source, config, n_best=n_best, depth=depth), strict=True))
+            if progress:
+                progress(len(found))
     return [found[i] for i in range(len(sources))]
 
 
@@ -99,106 +106,144 @@ def _greedy(
     limit = torch.tensor(limits, device=device)
     newest = torch.full((len(limits), 1), BOS, device=device)
     words = torch.full((len(limits), max(limits)), EOS, device=device)
-    log_probability = torch.zeros(len(limits), device=device)
-    for position in range(max(limits)):
-        logits = model.project(model.decode(newest, encoded, cache=cache).states).squeeze(1).float()
-        total = logits.logsumexp(dim=-1)
-        _forbid(logits)
-        word = logits.argmax(dim=-1).masked_fill_(limit == position + 1, EOS)
-        log_probability[active] += logits.gather(1, word.unsqueeze(1)).squeeze(1) - total
-        words[active, position] = word
-        going = word.ne(EOS).nonzero().squeeze(1)
+    log_probability = torch.zeros(len(limits), 1, device=device)
+    for length in range(1, max(limits) + 1):
+        step = _log_probabilities(model, newest, cache, last=limit == length if length in limits else None)
+        best, _, newest = _largest(step, torch.zeros_like(step[..., 0]), 1)
+        log_probability[active] += best
+        words[active, length - 1] = newest.squeeze(1)
+        going = newest.squeeze(1).ne(EOS).nonzero().squeeze(1)
         if len(going) == 0:
             break
         if len(going) < len(active):
-            active, limit, word, encoded = active[going], limit[going], word[going], encoded.select(going)
+            active, limit, newest = active[going], limit[going], newest[going]
             cache.select(going)
-        newest = word.unsqueeze(1)
-    rows = [row[: row.index(EOS)] for row in words.tolist()]
-    return [[_hypothesis(row, p, config)] for row, p in zip(rows, log_probability.tolist(), strict=True)]
+    return _hypotheses(words.unsqueeze(1), log_probability, config)
 
 
 def _beam(
-    model: Transformer, encoded: Encoded, limits: list[int], config: SearchConfig, depth: Depth | None
+    model: Transformer, encoded: Encoded, limits: list[int], config: SearchConfig, n_best: int, depth: Depth | None
 ) -> list[list[Hypothesis]]:
     beam, device = config.beam, encoded.mask.device
-    cache = model.start(encoded, beams=beam, depth=depth)
-    finished: list[list[Hypothesis]] = [[] for _ in limits]
-    active = list(range(len(limits)))
-    words = torch.full((len(limits), beam, 1), BOS, device=device)
-    live = torch.full((len(limits), beam), -math.inf, device=device)
-    live[:, 0] = 0.0  # the beams start as one: only the first counts
-    for length in count(1):
-        logits = model.project(model.decode(words[:, :, -1], encoded, cache=cache).states).float()
-        last = [row for row, sentence in enumerate(active) if limits[sentence] == length]
-        scores, parents, newest = _candidates(logits, live, last)
-
-        ended = newest.eq(EOS)
-        rows, ranks = (ended[:, :beam] & (scores[:, :beam] > -math.inf)).nonzero(as_tuple=True)
-        found = words[rows, parents[rows, ranks], 1:].tolist()
-        for row, ids, log_probability in zip(rows.tolist(), found, scores[rows, ranks].tolist(), strict=True):
-            kept = finished[active[row]]
-            insort(kept, _hypothesis(ids, log_probability, config), key=lambda known: -known.score)
-            del kept[beam:]
-
-        order = ended.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]
-        live = scores.masked_fill(ended, -math.inf).gather(1, order)
-        parents, newest = parents.gather(1, order), newest.gather(1, order)
-        words = torch.cat((words.gather(1, parents.unsqueeze(2).expand_as(words)), newest.unsqueeze(2)), dim=2)
+    cache = model.start(encoded, depth=depth)
+    finished = _Finished(len(limits), n_best, max(limits), device)
+    active = torch.arange(len(limits), device=device)
+    limit = torch.tensor(limits, device=device)
+    normalizer = limit.double() ** config.length_penalty
+    newest = torch.full((len(limits), 1), BOS, device=device)
+    words = torch.full((len(limits), 1, max(limits)), EOS, device=device)
+    live = torch.zeros(len(limits), 1, device=device)
+    for length in range(1, max(limits) + 1):
+        step = _log_probabilities(model, newest, cache, last=limit == length if length in limits else None)
+        scores, parents, newest = _largest(step, live, 2 * beam)  # at least ``beam`` of them do not end
+        ended = newest == EOS
+        if bool(ended.any()):
+            ending = torch.where(ended & (scores > -math.inf), scores, -math.inf)[:, :beam]
+            finished.add(active, words, parents[:, :beam], ending, length**config.length_penalty)
+            order = ended.to(torch.int8).argsort(dim=1, stable=True)
+            scores = scores.masked_fill(ended, -math.inf).gather(1, order)
+            parents, newest = parents.gather(1, order), newest.gather(1, order)
+        live, parents, newest = scores[:, :beam], parents[:, :beam], newest[:, :beam]
+        words = words.gather(1, parents.unsqueeze(2).expand(-1, -1, words.size(2)))
+        words[:, :, length - 1] = newest
         cache.move(parents)
 
-        going = [
-            row
-            for row, (sentence, best) in enumerate(zip(active, live[:, 0].tolist(), strict=True))
-            if _can_improve(best, finished[sentence], limits[sentence], config)
-        ]
-        if not going:
+        # At best the likeliest one ends at its limit for free.
+        going = (live[:, 0].double() / normalizer > finished.scores[active, -1]).nonzero().squeeze(1)
+        if len(going) == 0:
             break
         if len(going) < len(active):
-            keep = torch.tensor(going, device=device)
-            active, words, live, encoded = [active[row] for row in going], words[keep], live[keep], encoded.select(keep)
-            cache.select(keep)
-    return finished
+            kept = (active, limit, normalizer, words, live, newest)
+            active, limit, normalizer, words, live, newest = (tensor[going] for tensor in kept)
+            cache.select(going)
+    return _hypotheses(finished.words, finished.log_probability, config)
 
 
-def _candidates(logits: Tensor, live: Tensor, last: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The 2 * beam best continuations, which hold at least ``beam`` that are not EOS.
+class _Finished:
+    """The best finished hypotheses of each sentence, best first; equal ones in the order in which they ended."""
+
+    def __init__(self, sentences: int, n_best: int, longest: int, device: torch.device) -> None:
+        self.log_probability = torch.full((sentences, n_best), -math.inf, device=device)
+        self.scores = self.log_probability.double()
+        self.words = torch.full((sentences, n_best, longest), EOS, device=device)
+
+    def add(
+        self, sentences: Tensor, words: Tensor, parents: Tensor, log_probability: Tensor, normalizer: float
+    ) -> None:
+        """Let hypotheses in.
+
+        Args:
+            sentences: (batch,).
+            words: (batch, beams, longest) of the live hypotheses.
+            parents: (batch, candidates): the beams that end.
+            log_probability: (batch, candidates), EOS included; minus infinity where none ends.
+            normalizer: divides log-probabilities to scores.
+        """
+        scores = torch.cat((self.scores[sentences], log_probability.double() / normalizer), dim=1)
+        scores, kept = scores.sort(dim=1, descending=True, stable=True)
+        kept = kept[:, : self.scores.size(1)]
+        self.scores[sentences] = scores[:, : self.scores.size(1)]
+        self.log_probability[sentences] = torch.cat((self.log_probability[sentences], log_probability), 1).gather(
+            1, kept
+        )
+        ended = words.gather(1, parents.unsqueeze(2).expand(-1, -1, words.size(2)))
+        known = torch.cat((self.words[sentences], ended), dim=1)
+        self.words[sentences] = known.gather(1, kept.unsqueeze(2).expand(-1, -1, words.size(2)))
+
+
+def _log_probabilities(model: Transformer, newest: Tensor, cache: Cache, last: Tensor | None) -> Tensor:
+    """Of each hypothesis's next token: (batch, beams, vocabulary); minus infinity for what must not come.
 
     Args:
-        logits: (batch, beam, vocabulary), overwritten.
-        live: (batch, beam) log-probabilities so far.
-        last: the rows that must end now.
+        newest: (batch, beams).
+        last: (batch,) bool, true where only EOS may come; None if that is nowhere.
+    """
+    found = model.project(model.step(newest, cache)).float().log_softmax(dim=-1)
+    found[..., :EOS] = -math.inf  # PAD, UNK and BOS
+    if last is not None:
+        found[..., EOS + 1 :].masked_fill_(last[:, None, None], -math.inf)
+    return found
+
+
+def _largest(step: Tensor, live: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best continuations.
+
+    On a CPU ``topk`` is slow over a vocabulary. The largest values lie in the blocks of the largest maxima, and maxima
+    are found ten times as fast.
+
+    Args:
+        step: (batch, beams, vocabulary) log-probabilities of the next token.
+        live: (batch, beams) log-probabilities so far.
+        count: how many; there are fewer where there are no more.
 
     Returns:
-        Log-probabilities, parent beams and tokens, each (batch, candidates), best first; equal ones by beam and token.
+        Log-probabilities, parent beams and tokens, each (batch, count), best first; equal ones by beam and token.
     """
-    beam = live.size(1)
-    total = logits.logsumexp(dim=-1, keepdim=True)
-    _forbid(logits)
-    if last:
-        logits[last, :, EOS + 1 :] = -math.inf
-    top, word = logits.topk(min(2 * beam, logits.size(-1) - EOS), dim=-1)
-    word, by_word = word.sort(dim=-1)
-    scores = (live.unsqueeze(2) + (top.gather(2, by_word) - total)).flatten(1)
-    scores, best = scores.sort(dim=1, descending=True, stable=True)
-    scores, best = scores[:, : 2 * beam], best[:, : 2 * beam]
-    return scores, best // word.size(2), word.flatten(1).gather(1, best)
+    blocks = -(-step.size(2) // BLOCK)
+    if step.numel() < LARGE or step.is_cuda or blocks * step.size(1) <= count:
+        stride = step.size(2)
+        scores, best = (step + live.unsqueeze(2)).flatten(1).topk(min(count, step[0].numel()))
+    else:
+        stride = blocks * BLOCK
+        values = F.pad(step, (0, stride - step.size(2)), value=-math.inf).view(len(step), -1, BLOCK)
+        maxima = values.amax(dim=2).view(len(step), -1, blocks) + live.unsqueeze(2)
+        chosen = maxima.flatten(1).topk(count).indices
+        values = values.gather(1, chosen.unsqueeze(2).expand(-1, -1, BLOCK))
+        scores, inside = (values + live.gather(1, chosen // blocks).unsqueeze(2)).flatten(1).topk(count)
+        best = chosen.gather(1, inside // BLOCK) * BLOCK + inside % BLOCK
+    best, by_index = best.sort(dim=1)
+    scores, by_score = scores.gather(1, by_index).sort(dim=1, descending=True, stable=True)
+    best = best.gather(1, by_score)
+    return scores, best // stride, best % stride
 
 
-def _can_improve(best: float, finished: list[Hypothesis], limit: int, config: SearchConfig) -> bool:
-    """Whether a live hypothesis of log-probability ``best`` might enter the finished ones: at most it ends for free."""
-    if best == -math.inf or len(finished) < config.beam:
-        return best > -math.inf
-    return best / limit**config.length_penalty > finished[-1].score
-
-
-def _forbid(logits: Tensor) -> None:
-    logits[..., :EOS] = -math.inf  # PAD, UNK and BOS
-
-
-def _hypothesis(ids: list[int], log_probability: float, config: SearchConfig) -> Hypothesis:
-    score = log_probability / (len(ids) + 1) ** config.length_penalty
-    return Hypothesis(tuple(ids), score, log_probability)
+def _hypotheses(words: Tensor, log_probability: Tensor, config: SearchConfig) -> list[list[Hypothesis]]:
+    """Of each sentence: from (batch, hypotheses, longest), each with an EOS at least, and (batch, hypotheses)."""
+    found = []
+    for rows, probabilities in zip(words.tolist(), log_probability.tolist(), strict=True):
+        ended = [(row[: row.index(EOS)], p) for row, p in zip(rows, probabilities, strict=True) if p > -math.inf]
+        found.append([Hypothesis(tuple(ids), p / (len(ids) + 1) ** config.length_penalty, p) for ids, p in ended])
+    return found
 
 
 @contextmanager
