@@ -1,15 +1,14 @@
 """How fast this machine multiplies matrices, trains with each method and searches, side by side and as ratios.
 
-Weights and text are random, so that no data set is needed. All is timed in interleaved rounds (``bench.measure.rounds``).
+Weights and text are random, so that no data set is needed. All is timed in interleaved rounds
+(``bench.measure.rounds``).
 """
 
 from __future__ import annotations
 
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,28 +17,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.config import Preset, SearchConfig
+from bench.config import Preset
 from bench.data.batches import EncodedCorpus, token_batches
-from bench.environment import cpu_name, installed
+from bench.environment import cpu_name, resolve_device
 from bench.errors import UsageError
 from bench.estimates import ASSUMED_LENGTH
 from bench.measure.flops import counted
+from bench.measure.load import CpuWatch
 from bench.measure.process import synchronise
 from bench.measure.rounds import Figure, Part, Sample, Work, interleaved, ratio
 from bench.method import Method
 from bench.nmt.batch import EOS
-from bench.nmt.export import export_ctranslate2
 from bench.nmt.linear import linear
-from bench.nmt.model import Transformer
-from bench.nmt.search import translate_ids
+from bench.pace_search import Search, precisions, search_works
 from bench.probe import PAIRS, SEED, random_lengths, undisturbed
 from bench.registry import load_methods
+from bench.sweep.slots import usable_cores
 from bench.train.steps import Steps
 from bench.train.trainer import chosen_precision, new_network
 
 ROUNDS = 5
-SINGLES = 4
-"""Sentences that are translated one at a time."""
 CPU_SIZE, GPU_SIZE = 2048, 8192
 """Of the square matrices whose product is the peak; a GPU is not busy with small ones."""
 PLAIN, TEACHER = "plain student", "plain teacher"
@@ -96,28 +93,41 @@ class Pace:
     engines: tuple[str, ...]
     """The engines of the search and their precision."""
     notes: tuple[str, ...]
-    """What could not be measured, and why."""
+    """What could not be measured, and what disturbed the rest."""
 
 
 def measure_pace(
-    preset: Preset,
-    device: torch.device,
-    threads: int,
-    *,
-    rounds: int = ROUNDS,
-    announce: Callable[[str], object] = lambda _: None,
+    preset: Preset, device: str, *, rounds: int = ROUNDS, announce: Callable[[str], object] = lambda _: None
 ) -> Pace:
-    """Measure the products, the training of plain student, teacher and every method, and the teacher's search."""
+    """Measure the products, the training of plain student, teacher and every method, and the teacher's search.
+
+    All cores are used; nothing else should run.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    return _measured(preset, torch.device(resolve_device(device)), usable_cores(), rounds, announce)
+
+
+def _measured(
+    preset: Preset, device: torch.device, threads: int, rounds: int, announce: Callable[[str], object]
+) -> Pace:
     notes: list[str] = []
     precision, size = chosen_precision(preset.training, device), CPU_SIZE if device.type == "cpu" else GPU_SIZE
     limit = round(ASSUMED_LENGTH)
+    watch = CpuWatch()
     with undisturbed(device, threads), tempfile.TemporaryDirectory() as folder:
         announce(f"building models of the preset {preset.name}")
         products = _products(device, precision, size)
         trainings = _trainings(preset, device, Path(folder), notes)
-        searches = _searches(preset, device, threads, limit, Path(folder), notes)
+        searches = search_works(preset, device, threads, limit, Path(folder), notes)
         works: dict[Any, Work] = {**products, **trainings, **searches}
         found = interleaved(works, rounds, partial(_seconds, device), announce=announce)
+    if shared := watch.shared():
+        notes.append(f"rates and even ratios are not to be trusted: {shared}")
     return Pace(
         preset=preset.name,
         device=cpu_name() if device.type == "cpu" else torch.cuda.get_device_name(device),
@@ -130,12 +140,11 @@ def measure_pace(
         products={name: Figure.of(each.rate for each in found[name]) for name in products},
         training=trainings_of({name: found[name] for name in trainings}, [found[name] for name in products]),
         searching=tuple(
-            _searching(beam, batch, found[key], found.get(("ctranslate2", beam, batch)))
-            for key in searches
-            for engine, beam, batch in [key]
-            if engine == "pytorch"
+            _searching(search, found[search], found.get(search.by("ctranslate2")))
+            for search in searches
+            if search.engine == "pytorch"
         ),
-        engines=tuple(f"{engine} in {name}" for engine, name in _precisions(device).items()),
+        engines=tuple(f"{engine} in {name}" for engine, name in precisions(device).items()),
         notes=tuple(notes),
     )
 
@@ -155,10 +164,10 @@ def trainings_of(found: Mapping[str, Sequence[Sample]], products: Sequence[Seque
     )
 
 
-def _searching(beam: int, batch: int, ours: Sequence[Sample], theirs: Sequence[Sample] | None) -> Searching:
+def _searching(search: Search, ours: Sequence[Sample], theirs: Sequence[Sample] | None) -> Searching:
     return Searching(
-        beam,
-        batch,
+        search.beam,
+        search.batch,
         sentences=Figure.of(each.rate for each in ours),
         ctranslate2=Figure.of(each.rate for each in theirs) if theirs else None,
         ratio=ratio((each.rate for each in ours), (each.rate for each in theirs)) if theirs else None,
@@ -239,106 +248,37 @@ def training_parts(steps: Steps, batches: Sequence[Any], accumulation: int, numb
     return parts
 
 
-def _precisions(device: torch.device) -> dict[str, str]:
-    cpu = device.type == "cpu"
-    return {"pytorch": "float32", "ctranslate2": "float32"} if cpu else {"pytorch": "bfloat16", "ctranslate2": "float16"}
-
-
-def _searches(
-    preset: Preset, device: torch.device, threads: int, limit: int, folder: Path, notes: list[str]
-) -> dict[tuple[str, int, int], Work]:
-    """The teacher's search by engine, beam and batch, with the same limit for all sentences and engines."""
-    vocabulary, draw = preset.tokenizer.vocabulary, random.Random(SEED)
-    model = new_network(preset.teacher, vocabulary, seed=2).eval()
-    with torch.no_grad():  # the end of sentence is never likely, so that every output goes on up to the limit
-        (model.output or model.embedding).weight[EOS] = 0.0
-    lengths = random_lengths(ASSUMED_LENGTH, preset.search.batch_sentences).tolist()
-    sources = [[*draw.choices(range(EOS + 1, vocabulary), k=length - 1), EOS] for length in lengths]
-    works: dict[tuple[str, int, int], Work] = {}
-    beams = sorted({preset.search.beam, 1}, reverse=True)
-    theirs = _ctranslate2(model, limit, threads, device, folder / "ctranslate2", preset.search, notes)
-    ours = partial(_translated, model.to(device, getattr(torch, _precisions(device)["pytorch"])), device)
-    for batch, lines in ((len(sources), sources), (1, sources[:SINGLES])):
-        for beam in beams:
-            fixed = {"beam": beam, "max_ratio": 1e-9, "max_extra": limit, "batch_sentences": batch}
-            run = partial(ours, lines, preset.search.model_copy(update=fixed))
-            works["pytorch", beam, batch] = partial(_part, run, len(lines))
-            if theirs:
-                works["ctranslate2", beam, batch] = partial(_part, partial(theirs, lines, beam, batch), len(lines))
-    return works
-
-
-def _part(run: Callable[[], object], units: int, _: int) -> list[Part]:
-    return [Part(run, units)]
-
-
-def _translated(model: Transformer, device: torch.device, sources: list[list[int]], config: SearchConfig) -> list[Any]:
-    return translate_ids(model, sources, config, device=device)
-
-
-def _ctranslate2(
-    model: Transformer,
-    limit: int,
-    threads: int,
-    device: torch.device,
-    folder: Path,
-    search: SearchConfig,
-    notes: list[str],
-) -> Callable[[list[list[int]], int, int], list[Any]] | None:
-    """CTranslate2's search with the same weights, limit and threads; None where it is not installed or not for this device."""
-    if not installed("ctranslate2"):
-        notes.append("CTranslate2 is not installed: pip install ctranslate2")
-        return None
-    import ctranslate2
-
-    pieces = [f"p{i}" for i in range(model.vocabulary)]
-    export_ctranslate2(model, pieces, folder)
-    precision = _precisions(device)["ctranslate2"]
-    try:
-        translator = ctranslate2.Translator(
-            str(folder), device=device.type, device_index=device.index or 0, compute_type=precision,
-            inter_threads=1, intra_threads=threads,
-        )  # fmt: skip
-    except (RuntimeError, ValueError) as error:
-        notes.append(f"CTranslate2 cannot run on {device}: {error}")
-        return None
-
-    def run(sources: list[list[int]], beam: int, batch: int) -> list[Any]:
-        lines = [[pieces[i] for i in source[:-1]] for source in sources]
-        found: list[Any] = []
-        for start in range(0, len(lines), batch):
-            found += translator.translate_batch(
-                lines[start : start + batch], beam_size=beam, length_penalty=search.length_penalty,
-                max_input_length=0, max_decoding_length=limit, min_decoding_length=0,
-            )  # fmt: skip
-        return found
-
-    return run
-
-
 def described(pace: Pace) -> Iterator[str]:
     """The tables, line by line."""
     threads = f"{pace.threads} thread{'s' if pace.threads > 1 else ''}"
     yield f"{pace.device}, {threads}, {pace.precision}; preset {pace.preset}; median of {pace.rounds} rounds (spread)"
     yield ""
-    yield f"{f'product of {pace.size} x {pace.size} matrices':<36}{'GFLOP/s':>18}"
+    yield _line(f"product of {pace.size} x {pace.size} matrices", "GFLOP/s")
     for library, figure in pace.products.items():
-        yield f"{library:<36}{_shown(figure, 1e-9, ',.0f'):>18}"
+        yield _line(library, _shown(figure, ",.0f", 1e-9))
     yield ""
-    yield f"{'training':<24}{'tokens/s':>18}{'by plain student':>20}{'useful FLOP/s by peak':>24}"
+    yield _line("training", "tokens/s", "by plain student", "useful FLOP/s by peak")
     for each in pace.training:
-        yield f"{each.name:<24}{_shown(each.tokens, 1, ',.0f'):>18}{_shown(each.ratio, 1, '.2f'):>20}{_shown(each.peak_share, 1, '.0%'):>24}"
+        yield _line(each.name, _shown(each.tokens, ",.0f"), _shown(each.ratio, ".2f"), _shown(each.peak_share, ".0%"))
     yield ""
-    yield f"{f'search, {pace.limit} tokens an output':<36}{'sentences/s':>18}{'CTranslate2':>18}{'ratio':>18}"
+    yield _line(f"search, {pace.limit} tokens an output", "sentences/s", "CTranslate2", "ours by CTranslate2")
     for found in pace.searching:
-        name = f"{'greedy' if found.beam == 1 else f'beam {found.beam}'}, {f'batch of {found.batch}' if found.batch > 1 else 'one at a time'}"
-        theirs = _shown(found.ctranslate2, 1, ".1f") if found.ctranslate2 else "-"
-        quotient = _shown(found.ratio, 1, ".2f") if found.ratio else "-"
-        yield f"{name:<36}{_shown(found.sentences, 1, '.1f'):>18}{theirs:>18}{quotient:>18}"
+        batch = f"batch of {found.batch}" if found.batch > 1 else "one at a time"
+        yield _line(
+            f"{'greedy' if found.beam == 1 else f'beam {found.beam}'}, {batch}",
+            _shown(found.sentences, ".1f"),
+            _shown(found.ctranslate2, ".1f"),
+            _shown(found.ratio, ".2f"),
+        )
+    yield f"({', '.join(pace.engines)})"
     if pace.notes:
         yield ""
         yield from pace.notes
 
 
-def _shown(figure: Figure, scale: float, form: str) -> str:
-    return f"{format(figure.median * scale, form)} ({figure.spread:.0%})"
+def _line(name: str, *columns: str) -> str:
+    return f"{name:<34}" + "".join(f"{column:>24}" for column in columns)
+
+
+def _shown(figure: Figure | None, form: str, scale: float = 1.0) -> str:
+    return f"{format(figure.median * scale, form)} ({figure.spread:.0%})" if figure else "-"

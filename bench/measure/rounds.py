@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 LEAST_SECONDS = 0.1
 """What takes less is repeated within a round."""
@@ -45,6 +45,7 @@ class Sample(NamedTuple):
         return self.flops / self.seconds
 
 
+Name = TypeVar("Name")
 Work = Callable[[int], Sequence[Part]]
 """Gives what is to be timed in a round; 0 warms up."""
 Timed = Callable[[Callable[[], object]], float]
@@ -68,14 +69,14 @@ class Figure:
 
 
 def interleaved(
-    works: Mapping[str, Work], rounds: int, timed: Timed, *, announce: Callable[[str], object] = lambda _: None
-) -> dict[str, list[Sample]]:
+    works: Mapping[Name, Work], rounds: int, timed: Timed, *, announce: Callable[[str], object] = lambda _: None
+) -> dict[Name, list[Sample]]:
     """Time all works in each round, there and back again; one round before warms up and is dropped.
 
     Short parts are repeated within a round, as often as the warm-up tells.
     """
-    found: dict[str, list[Sample]] = {name: [] for name in works}
-    repeats: dict[tuple[str, int], int] = {}
+    found: dict[Name, list[Sample]] = {name: [] for name in works}
+    repeats: dict[tuple[Name, int], int] = {}
     for number in range(rounds + 1):
         announce(f"round {number} of {rounds}" if number else "warming up")
         for name in list(works)[:: 1 if number % 2 else -1]:

@@ -23,7 +23,7 @@ class Steps:
     Args:
         student, teacher: the shapes that the method is given.
         text: what all stages learn from.
-        frozen: the teacher, where the method has one.
+        frozen: the teacher of a method that has one; by default a random one of its own.
     """
 
     def __init__(
@@ -40,11 +40,16 @@ class Steps:
     ) -> None:
         self.stages = method.stages()
         self.text = text
+        trained = new_network(method.architecture(student, teacher), vocabulary, seed=1)
+        if method.teacher is not TeacherUse.FROZEN:
+            frozen = None
+        elif frozen is None:
+            frozen = new_network(teacher, vocabulary, seed=2)
         trainer = Trainer(
             method,
             config,
-            new_network(method.architecture(student, teacher), vocabulary, seed=1),
-            teacher=frozen if method.teacher is TeacherUse.FROZEN else None,
+            trained,
+            teacher=frozen,
             modules=method.modules(student, teacher),
             depths=[delivery.depth for delivery in method.deliveries(student, teacher)],
             texts=[text] * len(self.stages),
