@@ -38,7 +38,6 @@ from bench.train.trainer import chosen_precision, new_network
 
 ROUNDS = 5
 CPU_SIZE, GPU_SIZE = 2048, 8192
-"""Of the square matrices whose product is the peak; a GPU is not busy with small ones."""
 PLAIN, TEACHER = "plain student", "plain teacher"
 LIBRARIES = ("bench.nmt.linear", "torch.mm")
 
@@ -116,16 +115,15 @@ def _measured(
     preset: Preset, device: torch.device, threads: int, rounds: int, announce: Callable[[str], object]
 ) -> Pace:
     notes: list[str] = []
-    precision, size = chosen_precision(preset.training, device), CPU_SIZE if device.type == "cpu" else GPU_SIZE
-    limit = round(ASSUMED_LENGTH)
+    precision, limit = chosen_precision(preset.training, device), round(ASSUMED_LENGTH)
     watch = CpuWatch()
     with undisturbed(device, threads), tempfile.TemporaryDirectory() as folder:
         announce(f"building models of the preset {preset.name}")
-        products = _products(device, precision, size)
+        products = product_works(device, precision)
         trainings = _trainings(preset, device, Path(folder), notes)
         searches = search_works(preset, device, threads, limit, Path(folder), notes)
         works: dict[Any, Work] = {**products, **trainings, **searches}
-        found = interleaved(works, rounds, partial(_seconds, device), announce=announce)
+        found = interleaved(works, rounds, partial(seconds, device), announce=announce)
     if shared := watch.shared():
         notes.append(f"rates and even ratios are not to be trusted: {shared}")
     return Pace(
@@ -134,7 +132,7 @@ def _measured(
         threads=threads,
         rounds=rounds,
         precision=precision,
-        size=size,
+        size=matrix_size(device),
         length=ASSUMED_LENGTH,
         limit=limit,
         products={name: Figure.of(each.rate for each in found[name]) for name in products},
@@ -151,7 +149,7 @@ def _measured(
 
 def trainings_of(found: Mapping[str, Sequence[Sample]], products: Sequence[Sequence[Sample]]) -> tuple[Training, ...]:
     """Rates and ratios from the samples of each training, the plain student's among them, and of each product."""
-    peaks = [max(each.rate for each in at_once) for at_once in zip(*products, strict=True)]
+    peaks = peaks_of(products)
     plain = [each.rate for each in found[PLAIN]]
     return tuple(
         Training(
@@ -164,6 +162,11 @@ def trainings_of(found: Mapping[str, Sequence[Sample]], products: Sequence[Seque
     )
 
 
+def peaks_of(products: Sequence[Sequence[Sample]]) -> list[float]:
+    """Operations a second of the faster library, by round."""
+    return [max(each.rate for each in at_once) for at_once in zip(*products, strict=True)]
+
+
 def _searching(search: Search, ours: Sequence[Sample], theirs: Sequence[Sample] | None) -> Searching:
     return Searching(
         search.beam,
@@ -174,7 +177,8 @@ def _searching(search: Search, ours: Sequence[Sample], theirs: Sequence[Sample] 
     )
 
 
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+def seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Of a piece of work, with what it queued on a GPU."""
     synchronise(str(device))
     began = time.perf_counter()
     work()
@@ -182,8 +186,14 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _products(device: torch.device, precision: str, size: int) -> dict[str, Work]:
+def matrix_size(device: torch.device) -> int:
+    """Rows and columns of the matrices whose product is the peak; a GPU is not busy with small ones."""
+    return CPU_SIZE if device.type == "cpu" else GPU_SIZE
+
+
+def product_works(device: torch.device, precision: str) -> dict[str, Work]:
     """The product of two matrices as the models make it, and by PyTorch's default library."""
+    size = matrix_size(device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
 
