@@ -201,7 +201,7 @@ def _panel(left: float, base: float, title: str, axis: Axis, lines: dict[str, li
     """One line for each method over the sizes of an axis, equally far apart."""
     places = [left + PANEL_WIDTH * (i + 0.5) / len(SIZES[axis]) for i in range(len(SIZES[axis]))]
     top = 1.2 * max(value for line in lines.values() for value in line)
-    highest = max(lines, key=lambda method: lines[method][0])
+    highest = [max(values) for values in zip(*lines.values(), strict=True)]
     yield f'<path d="M{left},{base - PANEL_HEIGHT}V{base}H{left + PANEL_WIDTH}" fill="none" stroke="#888"/>'
     yield _text(left, base - PANEL_HEIGHT - 8, title, "start")
     yield _text(left + PANEL_WIDTH / 2, base + 32, TITLES[axis], "middle")
@@ -211,9 +211,9 @@ def _panel(left: float, base: float, title: str, axis: Axis, lines: dict[str, li
         heights = [base - PANEL_HEIGHT * value / top for value in values]
         path = "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(places, heights, strict=True))
         yield f'<path d="M{path}" fill="none" stroke="{COLOURS[method]}" stroke-width="1.5"/>'
-        for x, y, value in zip(places, heights, values, strict=True):
+        for x, y, value, most in zip(places, heights, values, highest, strict=True):
             yield _mark(method, x, y)
-            yield _text(x, y - 8 if method == highest else y + 16, f"{value:,.0f}", "middle")
+            yield _text(x, y - 8 if value == most else y + 16, f"{value:,.0f}", "middle")
 
 
 def _mark(method: str, x: float, y: float) -> str:
