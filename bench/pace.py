@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,7 +122,10 @@ def _measured(
         products = product_works(device, precision)
         trainings = _trainings(preset, device, Path(folder), notes)
         searches = search_works(preset, device, threads, limit, Path(folder), notes)
-        works: dict[Any, Work] = {**products, **trainings, **searches}
+        works: dict[Any, Work] = {**products, PLAIN: trainings[PLAIN]}
+        for name in [name for name in trainings if name != PLAIN]:
+            works |= {beside(name): trainings[PLAIN], name: trainings[name]}
+        works |= searches
         found = interleaved(works, rounds, partial(seconds, device), announce=announce)
     if shared := watch.shared():
         notes.append(f"rates and even ratios are not to be trusted: {shared}")
@@ -136,7 +139,7 @@ def _measured(
         length=ASSUMED_LENGTH,
         limit=limit,
         products={name: Figure.of(each.rate for each in found[name]) for name in products},
-        training=trainings_of({name: found[name] for name in trainings}, [found[name] for name in products]),
+        training=trainings_of(trainings, found, [found[name] for name in products]),
         searching=tuple(
             _searching(search, found[search], found.get(search.by("ctranslate2")))
             for search in searches
@@ -147,18 +150,26 @@ def _measured(
     )
 
 
-def trainings_of(found: Mapping[str, Sequence[Sample]], products: Sequence[Sequence[Sample]]) -> tuple[Training, ...]:
-    """Rates and ratios from the samples of each training, the plain student's among them, and of each product."""
+def beside(name: str) -> str:
+    """The plain student's training once more, next to that of ``name``: machines wander within seconds."""
+    return f"{PLAIN} beside {name}"
+
+
+def trainings_of(
+    names: Iterable[str], found: Mapping[Any, Sequence[Sample]], products: Sequence[Sequence[Sample]]
+) -> tuple[Training, ...]:
+    """Rates and ratios from the samples of each training, of the plain student's beside it, and of each product."""
     peaks = peaks_of(products)
-    plain = [each.rate for each in found[PLAIN]]
     return tuple(
         Training(
             name,
-            tokens=Figure.of(each.rate for each in samples),
-            ratio=ratio((each.rate for each in samples), plain),
-            peak_share=ratio((each.flop_rate for each in samples), peaks),
+            tokens=Figure.of(each.rate for each in found[name]),
+            ratio=ratio(
+                (each.rate for each in found[name]), (each.rate for each in found.get(beside(name), found[PLAIN]))
+            ),
+            peak_share=ratio((each.flop_rate for each in found[name]), peaks),
         )
-        for name, samples in found.items()
+        for name in names
     )
 
 

@@ -14,7 +14,7 @@ from bench.data.batches import token_batches
 from bench.environment import installed
 from bench.measure.flops import counted
 from bench.measure.rounds import Figure, Sample
-from bench.pace import PLAIN, TEACHER, described, measure_pace, random_corpus, training_parts, trainings_of
+from bench.pace import PLAIN, TEACHER, beside, described, measure_pace, random_corpus, training_parts, trainings_of
 from bench.pace_search import search_works
 from bench.registry import Methods, load_methods
 from bench.train.steps import Steps
@@ -79,13 +79,15 @@ def test_ratios_are_taken_in_each_round():
     """Tokens, seconds and operations of two rounds, of which the second ran on a machine of half the speed."""
     found = {
         PLAIN: [Sample(1.0, 100.0, 50.0), Sample(2.0, 100.0, 50.0)],
+        beside("other"): [Sample(2.0, 100.0, 50.0), Sample(4.0, 100.0, 50.0)],
         "other": [Sample(4.0, 100.0, 120.0), Sample(8.0, 100.0, 120.0)],
     }
     products = [[Sample(1.0, 80.0, 0.0), Sample(1.0, 50.0, 0.0)], [Sample(1.0, 100.0, 0.0), Sample(1.0, 40.0, 0.0)]]
-    plain, other = trainings_of(found, products)
+    plain, other = trainings_of([PLAIN, "other"], found, products)
     assert (plain.name, plain.tokens, plain.ratio) == (PLAIN, Figure(75.0, 50 / 75), Figure(1.0, 0.0))
     assert plain.peak_share == Figure(0.5, 0.0)  # the peaks are 100 and 50
-    assert (other.tokens, other.ratio, other.peak_share) == (Figure(18.75, 2 / 3), Figure(0.25, 0.0), Figure(0.3, 0.0))
+    # By the plain student beside it, which was twice as slow then.
+    assert (other.tokens, other.ratio, other.peak_share) == (Figure(18.75, 2 / 3), Figure(0.5, 0.0), Figure(0.3, 0.0))
 
 
 def test_useful_operations_are_those_of_a_batch_without_padding(monkeypatch, tmp_path):

@@ -1,15 +1,16 @@
 """Measures the benchmarks in units of a reference, prints how they compare to the baseline, and fails what is too slow.
 
-Seconds of different machines, or of a machine that is busy at times, cannot be compared. So each benchmark's median is
-divided by that of a reference, taken just before and just after it: of a fixed matrix product, or of what the benchmark
-names, such as the plain student's step.
+Seconds of different machines, or of a machine that is busy at times, cannot be compared. So each round of a benchmark
+is divided by what a reference took just before it: a fixed matrix product, or what the benchmark names, such as the
+plain student's step. The median over rounds counts.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from benchmarks.ratios import HEADER, Comparison, compare, load, save
 
 SIZE = 768
 """Of the square fp32 matrices whose product is the reference."""
-REFERENCE_SECONDS = 0.5
-"""How long the reference is timed before a benchmark, and again after it."""
-WARM_UP = 3
+SECONDS, FEWEST_ROUNDS, MOST_ROUNDS = 3.0, 7, 100
+"""How long a benchmark and its reference are measured."""
+REFERENCE_SECONDS = 0.02
+"""A shorter reference is repeated within a round."""
+WARM_UP = 2
 
 RATIOS = pytest.StashKey[dict[str, float]]()
 COMPARED = pytest.StashKey[list[Comparison]]()
@@ -36,19 +39,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def measured(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+def measured(benchmark: Any, request: pytest.FixtureRequest) -> Any:
     """pytest-benchmark's fixture, whose result becomes a ratio: by a matrix product, or ``against`` other work."""
-    before: list[float] = []
-    work: list[Callable[[], object]] = []
 
-    def run(*words: Any, against: Callable[[], object] | None = None, **options: Any) -> Any:
-        work.append(against or _product())
-        before.extend(_timed(work[0]))
-        return benchmark(*words, **options)
+    def run(work: Callable[..., Any], *words: Any, against: Callable[[], object] | None = None, **options: Any) -> Any:
+        reference, references = against or _product(), list[float]()
+        _seconds(reference)
+        times = math.ceil(REFERENCE_SECONDS / _seconds(reference))
+        work(*words, **options)
+        together = _seconds(lambda: work(*words, **options)) + times * _seconds(reference)
+        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(SECONDS / together)))
 
-    yield run
-    reference = statistics.median([*before, *_timed(work[0])])
-    request.config.stash[RATIOS][request.node.name] = benchmark.stats["median"] / reference
+        def before() -> None:
+            references.append(sum(_seconds(reference) for _ in range(times)) / times)
+
+        result = benchmark.pedantic(work, words, options, setup=before, rounds=rounds, warmup_rounds=WARM_UP)
+        quotients = [took / by for took, by in zip(benchmark.stats.stats.data, references[-rounds:], strict=True)]
+        request.config.stash[RATIOS][request.node.name] = statistics.median(quotients)
+        return result
+
+    return run
 
 
 def _product() -> Callable[[], object]:
@@ -56,16 +66,10 @@ def _product() -> Callable[[], object]:
     return lambda: torch.mm(left, right)
 
 
-def _timed(work: Callable[[], object]) -> list[float]:
-    """Seconds of each call."""
-    seconds: list[float] = []
-    for _ in range(WARM_UP):
-        work()
-    while sum(seconds) < REFERENCE_SECONDS or len(seconds) < WARM_UP:
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return seconds
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -80,6 +84,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if compared := config.stash[COMPARED]:
-        terminalreporter.section("medians by that of their reference")
+        terminalreporter.section("rounds by their reference, median")
         for line in (HEADER, *compared):
             terminalreporter.write_line(str(line))

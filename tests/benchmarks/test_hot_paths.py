@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import numpy as np
 import pytest
 import torch
 from factories import seeds, store
+from torch import Tensor
 
 import methods
 from bench.config import ModelConfig, SearchConfig, TrainConfig
 from bench.data.batches import EncodedCorpus, token_batches
-from bench.losses import divergence, label_smoothed_cross_entropy
+from bench.losses import divergence
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics
-from bench.method import Runner
+from bench.method import Runner, total
 from bench.nmt.batch import EOS
+from bench.nmt.linear import linear
 from bench.nmt.search import translate_ids
+from bench.positions import Positions, Source, Term, over_positions
 from bench.records import read_records
 from bench.registry import load_methods
 from bench.train.steps import Steps
@@ -29,10 +33,7 @@ from bench.train.trainer import new_network
 from leaderboard.significance import randomisation_tests
 from leaderboard.site import build
 
-OPTIONS = {"max_time": 2.0, "warmup": True, "disable_gc": True}
-pytestmark = pytest.mark.benchmark(min_rounds=11, warmup_iterations=3, **OPTIONS)
-SLOW = pytest.mark.benchmark(min_rounds=5, warmup_iterations=1, **OPTIONS)
-"""Replaces the other mark."""
+pytestmark = pytest.mark.benchmark(disable_gc=True)
 
 VOCABULARY = 500
 STUDENT = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=2, decoder_layers=2, norm="pre", dropout=0.1)
@@ -84,17 +85,21 @@ def test_step_against_plain(name: str, measured: Any, corpus: EncodedCorpus, row
 
 @pytest.mark.parametrize("distilled", [False, True], ids=["plain", "word_level"])
 def test_vocabulary_loss(distilled: bool, measured: Any) -> None:
-    """Forward and backward of the losses over a vocabulary of 8,000 at 256 positions."""
+    """From the states of 512 positions, the student's and the teacher's, to gradients, over a vocabulary of 8,000."""
     draw = torch.Generator().manual_seed(1)
-    teacher, student = (torch.randn(256, 8000, generator=draw) for _ in range(2))
-    labels = torch.randint(8000, (256,), generator=draw)
-    student.requires_grad_()
+    states, others = (torch.randn(512, STUDENT.width, generator=draw) for _ in range(2))
+    matrix, frozen = (torch.randn(8000, STUDENT.width, generator=draw) for _ in range(2))
+    positions = Positions(torch.randint(8000, (512,), generator=draw), RECIPE.label_smoothing)
+    student = Source(states.requires_grad_(), matrix.requires_grad_(), linear, nullcontext, 8000)
+    teacher = Source(others, frozen, linear, nullcontext, 8000)
+
+    def terms(chunk: Positions, student: Tensor, *teacher: Tensor) -> dict[str, Term]:
+        kd = {"kd": Term(divergence(*teacher, student))} if teacher else {}
+        return {"nll": Term(chunk.cross_entropy(student))} | kd
 
     def loss() -> float:
-        student.grad = None
-        value = label_smoothed_cross_entropy(student, labels, 0.1)
-        if distilled:
-            value = value + divergence(teacher, student)
+        states.grad = matrix.grad = None
+        value = total(over_positions(terms, positions, [student, teacher] if distilled else [student]))
         value.backward()
         return value.item()
 
@@ -138,7 +143,6 @@ def test_sentence_statistics(measured: Any, lines: tuple[list[str], list[str]]) 
     assert len(measured(sentence_statistics, *lines)) == SENTENCES
 
 
-@SLOW
 def test_differences(measured: Any, lines: tuple[list[str], list[str]]) -> None:
     """Three rows of three seeds each, every one with every other."""
     statistics = sentence_statistics(*lines)
@@ -148,7 +152,6 @@ def test_differences(measured: Any, lines: tuple[list[str], list[str]]) -> None:
     assert len(measured(randomisation_tests, rows, pairs, "bleu", trials=1000)) == 3
 
 
-@SLOW
 def test_site(measured: Any, tmp_path: Path) -> None:
     """Some 100 records: 16 rows on each of two data sets, three seeds each."""
     records = []
