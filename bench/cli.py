@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,9 @@ from bench.options import (
     request_options,
     runs_option,
 )
+
+if TYPE_CHECKING:
+    from bench.listing import Entry
 
 FORMATS = ("safetensors", "ctranslate2")
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -105,8 +109,6 @@ def run(**options: Any) -> int:
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
     """Show what a run would do, what is there already, and how long the rest will take."""
-    from functools import partial
-
     from bench.forecast import described, forecast
     from bench.run import missing, prepare
     from bench.timing import absent, timing
@@ -156,12 +158,7 @@ def list_(what: str, methods_dir: Path | None, runs: Path, as_json: bool) -> Non
         "presets": listing.presets,
         "runs": lambda: listing.runs(runs),
     }[what]()
-    if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in entries], indent=1, default=str, ensure_ascii=False))
-        return
-    width = max((len(entry.name) for entry in entries), default=0)
-    for entry in entries:
-        click.echo(f"{entry.name:{width}}  {entry.description}")
+    _list_entries(entries, as_json)
 
 
 @group.command()
@@ -334,13 +331,34 @@ def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) ->
 
 
 @group.command()
+@click.option(
+    "--speed", is_flag=True, help="Measure instead how fast this machine trains and searches: a minute or so."
+)
+@click.option("--preset", help="Shapes and batches of --speed; default: small.")
+@click.option("--device", help="Of --speed: auto (the default), cpu, cuda or cuda:INDEX.")
 @runs_option
-def doctor(runs: Path) -> None:
-    """Show devices, meters, caches and optional parts: what is missing, and how to add it."""
+@json_option
+def doctor(speed: bool, preset: str | None, device: str | None, runs: Path, as_json: bool) -> None:
+    """Show devices, meters, caches and optional parts: what is missing, and how to add it; or measure speed."""
     from bench import listing
 
-    entries = listing.doctor(runs)
-    width = max(len(entry.name) for entry in entries)
+    if speed:
+        from bench.config import preset as named
+        from bench.pace import described, measure_pace
+
+        found = measure_pace(named(preset or "small"), device or "auto", announce=partial(click.echo, err=True))
+        click.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(described(found)))
+        return
+    if preset or device:
+        raise UsageError("--preset and --device are options of doctor --speed.")
+    _list_entries(listing.doctor(runs), as_json)
+
+
+def _list_entries(entries: list[Entry], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=1, default=str, ensure_ascii=False))
+        return
+    width = max((len(entry.name) for entry in entries), default=0)
     for entry in entries:
         click.echo(f"{entry.name:{width}}  {entry.description}")
 

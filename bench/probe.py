@@ -80,6 +80,25 @@ def text_cost(sample: ParallelText, config: TokenizerConfig) -> TextCost:
     return TextCost((trained - began) / pairs, (encoded - trained) / pairs, sum(map(len, targets)) / pairs)
 
 
+def random_lengths(mean: float, count: int) -> NDArray[np.int32]:
+    """Tokens of so many sentences, EOS included: log-normal, the same ones each time."""
+    drawn = np.random.default_rng(SEED).lognormal(np.log(mean) - SPREAD**2 / 2, SPREAD, count)
+    return np.rint(drawn).clip(2).astype(np.int32)
+
+
+@contextmanager
+def undisturbed(device: torch.device, threads: int) -> Iterator[None]:
+    """So many threads and a fixed seed; afterwards both are what they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(SEED)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class Probe:
     """Timings with random weights and random token ids; nothing is kept, and torch is left as it was.
@@ -103,7 +122,7 @@ class Probe:
 
         Where a whole micro-batch would take too long, a smaller one is timed. Evaluation is by dev loss alone.
         """
-        with self._undisturbed():
+        with undisturbed(self.device, self.threads):
             models = _Models.of(self, method, student, teacher, config)
             stages = [(stage.share, index) for index, stage in enumerate(method.stages())]
             batches = self._batches(min(FIRST_TOKENS, config.batch_tokens))
@@ -126,9 +145,9 @@ class Probe:
         source has tokens. A beam goes on for nearly every sentence up to the limit, however good the model is, because
         its last hypotheses might still improve.
         """
-        lengths = np.sort(self._lengths(min(sentences, PAIRS)))[::-1]
+        lengths = np.sort(random_lengths(self.length, min(sentences, PAIRS)))[::-1]
         groups = [lengths[i : i + search.batch_sentences] for i in range(0, len(lengths), search.batch_sentences)]
-        with self._undisturbed():
+        with undisturbed(self.device, self.threads):
             model = Transformer(shape, self.vocabulary).to(self.device)
             rows = len(groups[0])
             start, step = self._steps(model, search, rows)
@@ -169,14 +188,9 @@ class Probe:
         return ScoringCost(corpus, sentence)
 
     def _batches(self, batch_tokens: int) -> list[Batch]:
-        lengths = self._lengths(PAIRS)
+        lengths = random_lengths(self.length, PAIRS)
         rows = token_batches(np.stack([lengths, lengths], axis=1), batch_tokens, seed=SEED, epoch=1)
         return [self._batch([int(lengths[i]) for i in chosen]) for chosen in rows[:16]]
-
-    def _lengths(self, count: int) -> NDArray[np.int32]:
-        mean = np.log(self.length) - SPREAD**2 / 2
-        drawn = np.random.default_rng(SEED).lognormal(mean, SPREAD, count)
-        return np.rint(drawn).clip(2).astype(np.int32)
 
     def _batch(self, lengths: list[int]) -> Batch:
         sides = ([[*self._ids(length - 1).tolist(), EOS] for length in lengths] for _ in range(2))
@@ -228,18 +242,6 @@ class Probe:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """A slot's threads and a fixed seed; afterwards both are what they were."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(SEED)
-                yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class TestWrongNames:
             (["data", "info", "multi30k"], "unknown data set 'multi30k'. Did you mean 'multi30k-en-de'?"),
             (["data", "gte", "synthetic"], "'gte' is not one of 'fetch', 'verify', 'info'"),
             (["run", "--sedes", "3"], "No such option"),
+            (["doctor", "--speed", "--preset", "smal"], "unknown preset 'smal'. Did you mean 'small'?"),
+            (["doctor", "--preset", "small"], "--preset and --device are options of doctor --speed."),
         ],
         ids=" ".join,
     )

@@ -1,14 +1,16 @@
 """Measures the benchmarks in units of a reference, prints how they compare to the baseline, and fails what is too slow.
 
-Seconds of different machines, or of a machine that is busy at times, cannot be compared. So each benchmark's median is
-divided by that of a fixed matrix product, taken just before and just after it.
+Seconds of different machines, or of a machine that is busy at times, cannot be compared. So each round of a benchmark
+is divided by what a reference took just before it: a fixed matrix product, or what the benchmark names, such as the
+plain student's step. The median over rounds counts.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +19,11 @@ from benchmarks.ratios import HEADER, Comparison, compare, load, save
 
 SIZE = 768
 """Of the square fp32 matrices whose product is the reference."""
-PRODUCTS = 30
-"""How many are timed before a benchmark and again after it."""
-WARM_UP = 5
+SECONDS, FEWEST_ROUNDS, MOST_ROUNDS = 3.0, 7, 100
+"""How long a benchmark and its reference are measured."""
+REFERENCE_SECONDS = 0.02
+"""A shorter reference is repeated within a round."""
+WARM_UP = 2
 
 RATIOS = pytest.StashKey[dict[str, float]]()
 COMPARED = pytest.StashKey[list[Comparison]]()
@@ -35,23 +39,37 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def measured(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """pytest-benchmark's fixture, whose result becomes a ratio."""
-    before = _products()
-    yield benchmark
-    reference = statistics.median([*before, *_products()])
-    request.config.stash[RATIOS][request.node.name] = benchmark.stats["median"] / reference
+def measured(benchmark: Any, request: pytest.FixtureRequest) -> Any:
+    """pytest-benchmark's fixture, whose result becomes a ratio: by a matrix product, or ``against`` other work."""
+
+    def run(work: Callable[..., Any], *words: Any, against: Callable[[], object] | None = None, **options: Any) -> Any:
+        reference, references = against or _product(), list[float]()
+        _seconds(reference)
+        times = math.ceil(REFERENCE_SECONDS / _seconds(reference))
+        work(*words, **options)
+        together = _seconds(lambda: work(*words, **options)) + times * _seconds(reference)
+        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(SECONDS / together)))
+
+        def before() -> None:
+            references.append(sum(_seconds(reference) for _ in range(times)) / times)
+
+        result = benchmark.pedantic(work, words, options, setup=before, rounds=rounds, warmup_rounds=WARM_UP)
+        quotients = [took / by for took, by in zip(benchmark.stats.stats.data, references[-rounds:], strict=True)]
+        request.config.stash[RATIOS][request.node.name] = statistics.median(quotients)
+        return result
+
+    return run
 
 
-def _products() -> list[float]:
-    """Seconds of each product."""
+def _product() -> Callable[[], object]:
     left, right = (torch.rand(SIZE, SIZE, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    seconds = []
-    for _ in range(WARM_UP + PRODUCTS):
-        began = time.perf_counter()
-        torch.mm(left, right)
-        seconds.append(time.perf_counter() - began)
-    return seconds[WARM_UP:]
+    return lambda: torch.mm(left, right)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -66,6 +84,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if compared := config.stash[COMPARED]:
-        terminalreporter.section("medians by that of the reference")
+        terminalreporter.section("rounds by their reference, median")
         for line in (HEADER, *compared):
             terminalreporter.write_line(str(line))

@@ -1,8 +1,11 @@
-"""The hot paths: training steps, the teacher's pass, search, batching, scoring, and the site."""
+"""The hot paths: training steps, losses over the vocabulary, the teacher's pass, search, batching, scoring, site."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +13,27 @@ import numpy as np
 import pytest
 import torch
 from factories import seeds, store
+from torch import Tensor
 
 import methods
 from bench.config import ModelConfig, SearchConfig, TrainConfig
 from bench.data.batches import EncodedCorpus, token_batches
+from bench.losses import divergence
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics
-from bench.method import Runner, TeacherUse
+from bench.method import Runner, total
 from bench.nmt.batch import EOS
+from bench.nmt.linear import linear
 from bench.nmt.search import translate_ids
+from bench.positions import Positions, Source, Term, over_positions
 from bench.records import read_records
 from bench.registry import load_methods
-from bench.train.optim import adam
-from bench.train.trainer import Trainer, new_network
+from bench.train.steps import Steps
+from bench.train.trainer import new_network
 from leaderboard.significance import randomisation_tests
 from leaderboard.site import build
 
-OPTIONS = {"max_time": 2.0, "warmup": True, "disable_gc": True}
-pytestmark = pytest.mark.benchmark(min_rounds=11, warmup_iterations=3, **OPTIONS)
-SLOW = pytest.mark.benchmark(min_rounds=5, warmup_iterations=1, **OPTIONS)
-"""Replaces the other mark."""
+pytestmark = pytest.mark.benchmark(disable_gc=True)
 
 VOCABULARY = 500
 STUDENT = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=2, decoder_layers=2, norm="pre", dropout=0.1)
@@ -37,7 +41,7 @@ TEACHER = STUDENT.model_copy(update={"encoder_layers": 4, "decoder_layers": 4, "
 RECIPE = TrainConfig(
     target_tokens=10_000, batch_tokens=512, learning_rate=1e-4, warmup_updates=1, label_smoothing=0.1, precision="fp32"
 )
-METHODS = sorted(path.stem for path in Path(methods.__file__).parent.glob("[a-z]*.py"))
+DISTILLING = sorted(path.stem for path in Path(methods.__file__).parent.glob("[a-z]*.py") if path.stem != "baseline")
 SENTENCES = 200
 
 
@@ -59,29 +63,47 @@ def rows(corpus: EncodedCorpus) -> Any:
     return token_batches(corpus.lengths, RECIPE.batch_tokens, seed=1, epoch=0)[0]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_training_step(name: str, measured: Any, corpus: EncodedCorpus, rows: Any, tmp_path: Path) -> None:
-    method = load_methods().get(name)({"min_depth": 1} if name == "aio_kd" else {})
-    trainer = Trainer(
-        method,
-        RECIPE,
-        new_network(method.architecture(STUDENT, TEACHER), VOCABULARY, seed=1),
-        teacher=new_network(TEACHER, VOCABULARY, seed=2) if method.teacher is TeacherUse.FROZEN else None,
-        modules=method.modules(STUDENT, TEACHER),
-        depths=[delivery.depth for delivery in method.deliveries(STUDENT, TEACHER)],
-        texts=[corpus] * len(method.stages()),
-        dev=corpus,
-        seed=1,
-        device=torch.device("cpu"),
-        folder=tmp_path,
-    )
-    trainer.network.train()
-    optimiser, updater = adam(trainer.network.parameters(), RECIPE), trainer.updater
-    # Always the first update: what a method draws, such as depths, depends on the number.
-    tokens = measured(
-        lambda: updater.update(optimiser, corpus, updater.cut([rows]), stage=0, update=1, epoch=0)
-    )  # fmt: skip
-    assert tokens == corpus.lengths[rows, 1].sum()
+def update(name: str, corpus: EncodedCorpus, rows: Any, student: ModelConfig = STUDENT) -> Callable[[], int]:
+    """An update of a method; always the first one, for what a method draws, such as depths, depends on the number."""
+    method, device = load_methods().get(name)({"min_depth": 1} if name == "aio_kd" else {}), torch.device("cpu")
+    steps = Steps(method, RECIPE, student, TEACHER, vocabulary=VOCABULARY, text=corpus, device=device)
+    return partial(steps.update, [rows])
+
+
+@pytest.mark.parametrize("shape", [STUDENT, TEACHER], ids=["student", "teacher"])
+def test_training_step(shape: ModelConfig, measured: Any, corpus: EncodedCorpus, rows: Any) -> None:
+    """Plain training."""
+    assert measured(update("baseline", corpus, rows, shape)) == corpus.lengths[rows, 1].sum()
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+def test_step_against_plain(name: str, measured: Any, corpus: EncodedCorpus, rows: Any) -> None:
+    """In units of the plain student's step."""
+    plain = update("baseline", corpus, rows)
+    assert measured(update(name, corpus, rows), against=plain) == corpus.lengths[rows, 1].sum()
+
+
+@pytest.mark.parametrize("distilled", [False, True], ids=["plain", "word_level"])
+def test_vocabulary_loss(distilled: bool, measured: Any) -> None:
+    """From the states of 512 positions, the student's and the teacher's, to gradients, over a vocabulary of 8,000."""
+    draw = torch.Generator().manual_seed(1)
+    states, others = (torch.randn(512, STUDENT.width, generator=draw) for _ in range(2))
+    matrix, frozen = (torch.randn(8000, STUDENT.width, generator=draw) for _ in range(2))
+    positions = Positions(torch.randint(8000, (512,), generator=draw), RECIPE.label_smoothing)
+    student = Source(states.requires_grad_(), matrix.requires_grad_(), linear, nullcontext, 8000)
+    teacher = Source(others, frozen, linear, nullcontext, 8000)
+
+    def terms(chunk: Positions, student: Tensor, *teacher: Tensor) -> dict[str, Term]:
+        kd = {"kd": Term(divergence(*teacher, student))} if teacher else {}
+        return {"nll": Term(chunk.cross_entropy(student))} | kd
+
+    def loss() -> float:
+        states.grad = matrix.grad = None
+        value = total(over_positions(terms, positions, [student, teacher] if distilled else [student]))
+        value.backward()
+        return value.item()
+
+    assert measured(loss) > 0
 
 
 def test_teacher_pass(measured: Any, corpus: EncodedCorpus, rows: Any) -> None:
@@ -90,10 +112,11 @@ def test_teacher_pass(measured: Any, corpus: EncodedCorpus, rows: Any) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 5], ids=["greedy", "beam 5"])
-def test_search(beam: int, measured: Any, corpus: EncodedCorpus) -> None:
+@pytest.mark.parametrize("batch", [32, 1], ids=["batch", "one sentence"])
+def test_search(beam: int, batch: int, measured: Any, corpus: EncodedCorpus) -> None:
     model, config = new_network(STUDENT, VOCABULARY, seed=1).eval(), SearchConfig(beam=beam, max_ratio=1.0, max_extra=5)
-    sources = corpus.sources()[:32]
-    assert len(measured(translate_ids, model, sources, config, device="cpu")) == 32
+    sources = corpus.sources()[:batch]
+    assert len(measured(translate_ids, model, sources, config, device="cpu")) == batch
 
 
 def test_batching(measured: Any) -> None:
@@ -120,7 +143,6 @@ def test_sentence_statistics(measured: Any, lines: tuple[list[str], list[str]]) 
     assert len(measured(sentence_statistics, *lines)) == SENTENCES
 
 
-@SLOW
 def test_differences(measured: Any, lines: tuple[list[str], list[str]]) -> None:
     """Three rows of three seeds each, every one with every other."""
     statistics = sentence_statistics(*lines)
@@ -130,7 +152,6 @@ def test_differences(measured: Any, lines: tuple[list[str], list[str]]) -> None:
     assert len(measured(randomisation_tests, rows, pairs, "bleu", trials=1000)) == 3
 
 
-@SLOW
 def test_site(measured: Any, tmp_path: Path) -> None:
     """Some 100 records: 16 rows on each of two data sets, three seeds each."""
     records = []

@@ -1,0 +1,123 @@
+"""The search of a random model, by the project's own decoder and by CTranslate2, as works to be timed side by side.
+
+A random model does not end its sentences, so all have the same fixed limit: both engines make the same number of steps
+and no sentence leaves a batch early.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bench.config import Preset, SearchConfig
+from bench.environment import installed
+from bench.estimates import ASSUMED_LENGTH
+from bench.measure.engines import EngineName
+from bench.measure.rounds import Part, Work
+from bench.nmt.batch import EOS
+from bench.nmt.export import export_ctranslate2
+from bench.nmt.model import Transformer
+from bench.nmt.search import translate_ids
+from bench.probe import SEED, random_lengths
+from bench.train.trainer import new_network
+
+SINGLES = 4
+"""Sentences that are translated one at a time."""
+
+
+class Search(NamedTuple):
+    """One way to translate."""
+
+    engine: EngineName
+    beam: int
+    batch: int
+    """Sentences."""
+
+    def by(self, engine: EngineName) -> Search:
+        """The same with another engine."""
+        return self._replace(engine=engine)
+
+
+def precisions(device: torch.device) -> dict[str, str]:
+    """Of the search, by engine."""
+    if device.type == "cpu":
+        return {"pytorch": "float32", "ctranslate2": "float32"}
+    return {"pytorch": "bfloat16", "ctranslate2": "float16"}
+
+
+def search_works(
+    preset: Preset, device: torch.device, threads: int, limit: int, folder: Path, notes: list[str]
+) -> dict[Search, Work]:
+    """The teacher's search by engine, beam and batch, with the same limit for all sentences and engines."""
+    vocabulary, draw = preset.tokenizer.vocabulary, random.Random(SEED)
+    model = new_network(preset.teacher, vocabulary, seed=2).eval()
+    with torch.no_grad():  # the end of sentence is never likely, so that every output goes on up to the limit
+        (model.output or model.embedding).weight[EOS] = 0.0
+    lengths = random_lengths(ASSUMED_LENGTH, preset.search.batch_sentences).tolist()
+    sources = [[*draw.choices(range(EOS + 1, vocabulary), k=length - 1), EOS] for length in lengths]
+    works: dict[Search, Work] = {}
+    beams = sorted({preset.search.beam, 1}, reverse=True)
+    theirs = _ctranslate2(model, limit, threads, device, folder / "ctranslate2", preset.search, notes)
+    ours = partial(_translated, model.to(device, getattr(torch, precisions(device)["pytorch"])), device)
+    for batch, lines in ((len(sources), sources), (1, sources[:SINGLES])):
+        for beam in beams:
+            fixed = {"beam": beam, "max_ratio": 1e-9, "max_extra": limit, "batch_sentences": batch}
+            run = partial(ours, lines, preset.search.model_copy(update=fixed))
+            works[Search("pytorch", beam, batch)] = partial(_part, run, len(lines))
+            if theirs:
+                works[Search("ctranslate2", beam, batch)] = partial(
+                    _part, partial(theirs, lines, beam, batch), len(lines)
+                )
+    return works
+
+
+def _part(run: Callable[[], object], units: int, _: int) -> list[Part]:
+    return [Part(run, units)]
+
+
+def _translated(model: Transformer, device: torch.device, sources: list[list[int]], config: SearchConfig) -> list[Any]:
+    return translate_ids(model, sources, config, device=device)
+
+
+def _ctranslate2(
+    model: Transformer,
+    limit: int,
+    threads: int,
+    device: torch.device,
+    folder: Path,
+    search: SearchConfig,
+    notes: list[str],
+) -> Callable[[list[list[int]], int, int], list[Any]] | None:
+    """CTranslate2's search with the same weights, limit and threads; None where it cannot be had, with a note."""
+    if not installed("ctranslate2"):
+        notes.append("CTranslate2 is not installed: pip install ctranslate2")
+        return None
+    pieces = [f"p{i}" for i in range(model.vocabulary)]
+    export_ctranslate2(model, pieces, folder)
+    precision = precisions(device)["ctranslate2"]
+    try:
+        translator: Any = importlib.import_module("ctranslate2").Translator(
+            str(folder), device=device.type, device_index=device.index or 0, compute_type=precision,
+            inter_threads=1, intra_threads=threads,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        notes.append(f"CTranslate2 cannot run on {device}: {error}")
+        return None
+
+    def run(sources: list[list[int]], beam: int, batch: int) -> list[Any]:
+        lines = [[pieces[i] for i in source[:-1]] for source in sources]
+        found: list[Any] = []
+        for start in range(0, len(lines), batch):
+            found += translator.translate_batch(
+                lines[start : start + batch], beam_size=beam, length_penalty=search.length_penalty,
+                max_input_length=0, max_decoding_length=limit, min_decoding_length=0,
+            )  # fmt: skip
+        return found
+
+    return run
