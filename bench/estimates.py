@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.method import Method, TeacherUse, TrainingText
 from bench.phases.base import device_seconds
 from bench.phases.speed import ENGINES
-from bench.plan import Kind, Task
+from bench.plan import FROM_TEACHER, Kind, Task
 from bench.probe import Probe, ScoringCost, TextCost, text_cost
 from bench.rates import PastRuns, Sizes, TrainingCost, TrainingWork, shape_of
 from bench.registry import built_in
@@ -163,7 +163,7 @@ class Estimator:
     def _training(self, task: Task) -> Estimate:
         config = TrainConfig.model_validate(task.inputs["training"])
         if "device_hours" in task.inputs:
-            needed = [need for need in task.lineage if need.kind in ("teacher", "text")]
+            needed = [need for need in task.lineage if need.kind in FROM_TEACHER]
             left = 3600 * task.inputs["device_hours"] - sum(self._charged(need) for need in needed)
             return Estimate(max(0.0, left) / self.prepared.place.processes, "known")
         if config.seconds:
