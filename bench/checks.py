@@ -160,7 +160,7 @@ def plain(method: type[Method]) -> None:
     for stage in range(len(toy.method.stages())):
         parameters = dict(toy.student.model.named_parameters())
         step = toy.step(batch, stage=stage)
-        expected = step.cross_entropy(step.student.forward(batch).logits)
+        expected = step.positions.cross_entropy(step.student.forward(batch).log_probabilities)
         given = toy.loss(batch, stage=stage)
         if not math.isclose(given.item(), expected.item(), rel_tol=CLOSE):
             raise ContractError(

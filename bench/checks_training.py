@@ -127,5 +127,5 @@ def _cross_entropy(student: Runner, batch: Batch) -> float:
     """Of the whole network with the labels, in nats a token."""
     student.model.eval()
     with torch.no_grad():
-        logits = student.forward(batch).logits
-    return label_smoothed_cross_entropy(logits, batch.labels, LABEL_SMOOTHING).item() / batch.tokens
+        log_p = student.forward(batch).log_probabilities
+    return label_smoothed_cross_entropy(log_p, batch.labels, LABEL_SMOOTHING).item() / batch.tokens

@@ -12,11 +12,13 @@ else has a harmless default:
             alpha: float = setting(0.5, "Weight of the teacher's term.", ge=0, le=1, search=Range(0.1, 1.0))
 
         def loss(self, step):
-            student, teacher = step.student.forward(step.batch), step.teacher.forward(step.batch)
-            return {
-                "nll": Term(step.cross_entropy(student.logits), 1 - self.settings.alpha),
-                "kd": Term(divergence(teacher.logits, student.logits), self.settings.alpha),
-            }
+            def terms(at, student, teacher):
+                return {
+                    "nll": Term(at.cross_entropy(student), 1 - self.settings.alpha),
+                    "kd": Term(divergence(teacher, student), self.settings.alpha),
+                }
+
+            return step.over_positions(terms, step.student.forward(step.batch), step.teacher.forward(step.batch))
 
 A method file imports this module, ``bench.losses`` and PyTorch, and nothing else of the harness.
 """
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,13 +40,15 @@ from torch import Tensor, nn
 
 from bench.config import Choice, Depth, Frozen, ModelConfig, Range, explain
 from bench.errors import UsageError, unknown_name
-from bench.losses import label_smoothed_cross_entropy
 from bench.nmt.batch import PAD, Batch
-from bench.nmt.model import Decoded, Encoded, Transformer
+from bench.nmt.linear import linear
+from bench.nmt.model import Decoded, Encoded, Maps, Transformer
+from bench.positions import Positions, Source, Term, over_positions
 
 __all__ = [
-    "PAD", "Batch", "Choice", "Delivery", "Depth", "Forward", "Method", "ModelConfig", "Paper", "Range", "Runner",
-    "Stage", "Step", "TeacherText", "TeacherUse", "Term", "TrainingText", "UsageError", "setting", "total",
+    "PAD", "Batch", "Choice", "Delivery", "Depth", "Forward", "Maps", "Method", "ModelConfig", "Paper", "Positions",
+    "Range", "Runner", "Stage", "Step", "TeacherText", "TeacherUse", "Term", "TrainingText", "UsageError", "setting",
+    "total",
 ]  # fmt: skip
 
 
@@ -126,14 +130,6 @@ class Delivery(Frozen):
     depth: Depth
 
 
-@dataclass(frozen=True)
-class Term:
-    """One named part of a loss: a scalar summed over target tokens, and its weight."""
-
-    value: Tensor
-    weight: float = 1.0
-
-
 def total(terms: Mapping[str, Term]) -> Tensor:
     """The loss that the terms make together, summed over target tokens."""
     return torch.stack([term.weight * term.value for term in terms.values()]).sum()
@@ -153,6 +149,21 @@ class Forward:
         """(n, vocabulary) at the packed target positions; with a gradient if the pass had one, wherever first read."""
         with self.runner.scope(), torch.set_grad_enabled(self.decoded.states.requires_grad):
             return self.runner.model.project(self.batch.pack(self.decoded.states))
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """(n, vocabulary) in float32; for losses that look at all positions together."""
+        with torch.set_grad_enabled(self.decoded.states.requires_grad):
+            return self.logits.float().log_softmax(dim=-1)
+
+    @property
+    def source(self) -> Source:
+        """Where ``Step.over_positions`` takes logits from: those that are there, or else the states."""
+        vocabulary = self.runner.model.vocabulary
+        if "logits" in self.__dict__:
+            return Source(self.logits, None, lambda logits: logits, nullcontext, vocabulary)
+        matrix = self.runner.model.output_matrix
+        return Source(self.batch.pack(self.decoded.states), matrix, linear, self.runner.scope, vocabulary)
 
 
 class Runner:
@@ -194,7 +205,7 @@ class Runner:
         prefix_mask: Tensor | None = None,
         encoded: Encoded | None = None,
         depth: Depth | None = None,
-        attention: bool = False,
+        attention: Collection[Maps] = (),
         hidden: bool = False,
     ) -> Forward:
         """Run the model over ``batch``.
@@ -204,12 +215,13 @@ class Runner:
             prefix_mask: (batch, target) bool, false where a decoder input must not be attended to.
             encoded: an earlier pass's ``encoded``, to save the encoder pass.
             depth: use the first layers only.
-            attention: also return attention maps (this forgoes fused attention).
+            attention: also return the maps of "encoder", "self" or "cross" attention (these forgo fused attention).
             hidden: also return every layer's states.
         """
         with self.scope():
             if encoded is None:
-                encoded = self.model.encode(batch.source, depth=depth, attention=attention, hidden=hidden)
+                maps = "encoder" in attention
+                encoded = self.model.encode(batch.source, depth=depth, attention=maps, hidden=hidden)
             decoded = self.model.decode(
                 batch.prefix if prefix is None else prefix,
                 encoded,
@@ -219,6 +231,14 @@ class Runner:
                 hidden=hidden,
             )
         return Forward(encoded, decoded, batch, self)
+
+    def encoded_at(self, encoded: Encoded, depth: Depth) -> Encoded:
+        """The encoder's part of a pass at ``depth``, out of a deeper one with ``hidden``: its layers are not run again.
+
+        Both parts then have the same dropout.
+        """
+        with self.scope():
+            return self.model.encoded_at(encoded, depth)
 
 
 @dataclass(frozen=True)
@@ -240,9 +260,19 @@ class Step:
     epoch: int = 1
     """Counts from 1 within the stage."""
 
-    def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Label-smoothed cross-entropy with the gold labels, summed over the packed positions."""
-        return label_smoothed_cross_entropy(logits, self.batch.labels, self.label_smoothing)
+    @property
+    def positions(self) -> Positions:
+        """The n real target positions of the batch."""
+        return Positions(self.batch.labels, self.label_smoothing)
+
+    def over_positions(self, terms: Callable[..., Mapping[str, Term]], *passes: Forward) -> dict[str, Term]:
+        """The terms of a loss that is a sum over positions, without a (n, vocabulary) tensor in memory.
+
+        ``terms(at, *log_probabilities)`` gives the terms of a chunk of positions: ``at`` has their ``labels`` and the
+        ``cross_entropy`` with these, and each pass's log-probabilities there are (chunk, vocabulary). Chunks come in
+        order. Training must minimise the terms with the weights given here. See ``bench.positions``.
+        """
+        return over_positions(terms, self.positions, [each.source for each in passes])
 
 
 class Method(ABC):

@@ -347,8 +347,8 @@ class _Models:
         def run() -> float:
             with torch.inference_mode():
                 for depth in self.depths:
-                    logits = self.student.forward(batch, depth=depth).logits
-                    float(cross_entropies(logits, batch.labels, self.config.label_smoothing)[0])
+                    log_p = self.student.forward(batch, depth=depth).log_probabilities
+                    float(cross_entropies(log_p, batch.labels, self.config.label_smoothing)[0])
             return batch.tokens
 
         return run

@@ -14,8 +14,10 @@ METHOD = Template('''\
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from bench.losses import divergence
-from bench.method import Method, Range, Step, TeacherText, TeacherUse, Term, setting
+from bench.method import Method, Positions, Range, Step, TeacherText, TeacherUse, Term, setting
 
 
 class $class_name(Method):
@@ -37,14 +39,19 @@ class $class_name(Method):
 
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None  # it is there because of TeacherUse.FROZEN
-        # A pass computes only what is asked for: add attention=True or hidden=True for more than logits.
+        # A pass computes only what is asked for: attention=("cross",) and hidden=True give more.
         student = step.student.forward(step.batch)
         teacher = step.teacher.forward(step.batch)
-        # Logits are (n, vocabulary), at the n real target positions; a term is a sum over these.
-        return {
-            "nll": Term(step.cross_entropy(student.logits), 1 - self.settings.weight),
-            "kd": Term(divergence(teacher.logits, student.logits), self.settings.weight),
-        }
+
+        # Called for some target positions at a time, with log-probabilities of shape (positions, vocabulary); a term is
+        # a sum over positions. A loss that looks at all of them together takes `student.log_probabilities`.
+        def terms(at: Positions, student: Tensor, teacher: Tensor) -> dict[str, Term]:
+            return {
+                "nll": Term(at.cross_entropy(student), 1 - self.settings.weight),
+                "kd": Term(divergence(teacher, student), self.settings.weight),
+            }
+
+        return step.over_positions(terms, student, teacher)
 
     # More can be said by overriding stages(), modules(), architecture() or deliveries(): see bench/method.py.
 ''')

@@ -63,7 +63,7 @@ def toy_teacher() -> Transformer:
         for update in range(TEACHER_UPDATES):
             batch = toy_batch(16, update)
             step = Step(batch, Runner(model), None, LABEL_SMOOTHING, random.Random(update))
-            loss = step.cross_entropy(step.student.forward(batch).logits) / batch.tokens
+            loss = step.positions.cross_entropy(step.student.forward(batch).log_probabilities) / batch.tokens
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.losses import soft_cross_entropy
+from bench.losses import soft_cross_entropy, tempered
 from bench.method import (
     Forward,
+    Maps,
     Method,
     ModelConfig,
     Paper,
+    Positions,
     Range,
     Step,
     TeacherText,
@@ -130,19 +132,21 @@ class AlignToDistill(Method):
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None
         options, batch = self.settings, step.batch
-        attention = options.beta > 0
-        student = step.student.forward(batch, attention=attention)
-        teacher = step.teacher.forward(batch, attention=attention)
-        kd = soft_cross_entropy(
-            teacher.logits, student.logits, options.teacher_temperature, options.student_temperature
-        )
+        aligned = self._kinds if options.beta else ()
+        student = step.student.forward(batch, attention=aligned)
+        teacher = step.teacher.forward(batch, attention=aligned)
         # Training divides by the n real tokens. The released response is a mean over all B*T positions: n / (B*T).
         scale = 1.0 if options.mask_pads else batch.tokens / batch.target.numel()
-        terms = {
-            "nll": Term(step.cross_entropy(student.logits), (1 - options.alpha) * scale),
-            "kd": Term(kd, options.alpha * scale),
-        }
-        if attention:
+
+        def response(at: Positions, log_s: Tensor, log_t: Tensor) -> dict[str, Term]:
+            pair = tempered(log_t, options.teacher_temperature), tempered(log_s, options.student_temperature)
+            return {
+                "nll": Term(at.cross_entropy(log_s), (1 - options.alpha) * scale),
+                "kd": Term(soft_cross_entropy(*pair), options.alpha * scale),
+            }
+
+        terms = step.over_positions(response, student, teacher)
+        if aligned:
             elapsed = (step.update - 1) / options.decay_updates if options.decay_updates else step.epoch - 1
             weight = options.beta * options.decay**elapsed
             half = 0.5 if options.decoder_maps == "both" else 1.0
@@ -153,7 +157,7 @@ class AlignToDistill(Method):
         return terms
 
     @property
-    def _kinds(self) -> tuple[str, ...]:
+    def _kinds(self) -> tuple[Maps, ...]:
         decoder = self.settings.decoder_maps
         return ("encoder", *{"both": ("self", "cross"), "none": ()}.get(decoder, (decoder,)))
 

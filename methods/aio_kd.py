@@ -13,9 +13,11 @@ from bench.losses import divergence
 from bench.method import (
     Delivery,
     Depth,
+    Forward,
     Method,
     ModelConfig,
     Paper,
+    Positions,
     Range,
     Stage,
     Step,
@@ -47,30 +49,30 @@ def candidates(config: ModelConfig, min_depth: int) -> tuple[Depth, ...]:
     )
 
 
-def from_teacher(teacher_logits: Tensor, student_logits: Tensor, ratio: float, eta: float) -> Tensor:
-    """KL(T||S); at ``ratio`` = CE_S / CE_T >= eta the teacher is detached (dynamic gradient detaching)."""
-    return divergence(teacher_logits.detach() if ratio >= eta else teacher_logits, student_logits)
+def from_teacher(teacher: Tensor, student: Tensor, ratio: float, eta: float) -> Tensor:
+    """KL(T||S) of log-probabilities; at ``ratio`` = CE_S / CE_T >= eta T is detached (dynamic gradient detaching)."""
+    return divergence(teacher.detach() if ratio >= eta else teacher, student)
 
 
-def mutual_learning(logits: Sequence[Tensor], losses: Sequence[float], mode: Mutual, eta: float) -> Tensor:
+def mutual_learning(log_p: Sequence[Tensor], losses: Sequence[float], mode: Mutual, eta: float) -> Tensor:
     """KL(senior||junior) summed over the pairs of students; the senior has the lower cross-entropy, or came first.
 
     ``no_weight`` lets the gradient into both, ``detaching`` takes it from the senior once the junior's cross-entropy is
     eta times as high, and ``full`` is the mean of both directions, whoever is senior.
 
     Args:
-        logits: (n, vocabulary) of each student, at least two.
+        log_p: (n, vocabulary) log-probabilities of each student, at least two.
         losses: the cross-entropy of each.
     """
-    total = logits[0].new_zeros((), dtype=torch.float32)
-    for first, second in combinations(range(len(logits)), 2):
+    total = log_p[0].new_zeros(())
+    for first, second in combinations(range(len(log_p)), 2):
         senior, junior = (second, first) if losses[second] < losses[first] else (first, second)
-        towards = logits[senior]
+        towards = log_p[senior]
         if mode == "detaching" and losses[junior] >= eta * losses[senior]:
             towards = towards.detach()
-        pair = divergence(towards, logits[junior])
+        pair = divergence(towards, log_p[junior])
         if mode == "full":
-            pair = 0.5 * (pair + divergence(logits[junior], logits[senior]))
+            pair = 0.5 * (pair + divergence(log_p[junior], log_p[senior]))
         total = total + pair
     return total
 
@@ -100,9 +102,9 @@ class AllInOne(Method):
     """CE of the network and of K random truncations, which also learn from it and, in stage 2, from each other.
 
     The network has the student's widths and the teacher's depth, so that what is delivered at the student's depth is
-    the student that other methods train. Every truncation reruns the encoder. The gradient of the divergence also
-    reaches the teacher's pass while a student is nearly as good (CE_S / CE_T < eta). Stage 2 starts from the best of
-    stage 1.
+    the student that other methods train. Every truncation reruns the encoder, unless ``share_encoder`` is set. The
+    gradient of the divergence also reaches the teacher's pass while a student is nearly as good (CE_S / CE_T < eta).
+    Stage 2 starts from the best of stage 1.
     """
 
     name = "aio_kd"
@@ -128,6 +130,11 @@ class AllInOne(Method):
         min_depth: int = setting(2, "Fewest layers on either side.", ge=1)
         mutual: Mutual = setting(
             "no_weight", "Who is detached in mutual learning: nobody, both directions, a far senior."
+        )
+        share_encoder: bool = setting(
+            False,
+            "Run the encoder once for the network and its truncations, whose first layers then have the same dropout; "
+            "released: no.",
         )
         first_stage_share: float = setting(
             0.5, "Part of the budget without mutual learning; 0: mutual learning from the start.", ge=0, lt=1
@@ -158,17 +165,38 @@ class AllInOne(Method):
     def loss(self, step: Step) -> dict[str, Term]:
         options = self.settings
         choices = candidates(step.student.config, options.min_depth)
-        teacher = step.student.forward(step.batch).logits
-        students = [
-            step.student.forward(step.batch, depth=step.random.choice(choices)).logits for _ in range(options.students)
-        ]
-        entropies = torch.stack([step.cross_entropy(logits) for logits in (teacher, *students)])
-        whole, *others = entropies.tolist()
-        kd = [
-            from_teacher(teacher, logits, ratio=loss / whole, eta=options.eta)
-            for logits, loss in zip(students, others, strict=True)
-        ]
-        mutual = None
-        if step.stage == len(self.stages()) - 1 and len(students) > 1:
-            mutual = mutual_learning(students, others, options.mutual, options.eta)
-        return combine(entropies[0], entropies[1:], torch.stack(kd), mutual, options.alpha, options.beta)
+        runner, batch, share = step.student, step.batch, options.share_encoder
+        passes = [runner.forward(batch, hidden=share)]
+        for depth in [step.random.choice(choices) for _ in range(options.students)]:
+            encoded = runner.encoded_at(passes[0].encoded, depth) if share else None
+            passes.append(runner.forward(batch, depth=depth, encoded=encoded))
+        whole, *others = _entropies(step, passes)
+        mutual = step.stage == len(self.stages()) - 1 and len(others) > 1
+
+        def terms(at: Positions, teacher: Tensor, *students: Tensor) -> dict[str, Term]:
+            kd = [
+                from_teacher(teacher, log_p, ratio=loss / whole, eta=options.eta)
+                for log_p, loss in zip(students, others, strict=True)
+            ]
+            return combine(
+                at.cross_entropy(teacher),
+                torch.stack([at.cross_entropy(log_p) for log_p in students]),
+                torch.stack(kd),
+                mutual_learning(students, others, options.mutual, options.eta) if mutual else None,
+                options.alpha,
+                options.beta,
+            )
+
+        return step.over_positions(terms, *passes)
+
+
+def _entropies(step: Step, passes: Sequence[Forward]) -> list[float]:
+    """The cross-entropy of each pass over the whole batch. Its logits stay, to be used again for the other terms."""
+    for each in passes:
+        each.logits  # noqa: B018
+
+    def terms(at: Positions, *log_p: Tensor) -> dict[str, Term]:
+        return {str(number): Term(at.cross_entropy(each)) for number, each in enumerate(log_p)}
+
+    with torch.no_grad():
+        return [term.value.item() for term in step.over_positions(terms, *passes).values()]

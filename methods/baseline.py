@@ -14,4 +14,6 @@ class Baseline(Method):
     plain = {}
 
     def loss(self, step: Step) -> dict[str, Term]:
-        return {"nll": Term(step.cross_entropy(step.student.forward(step.batch).logits))}
+        return step.over_positions(
+            lambda at, student: {"nll": Term(at.cross_entropy(student))}, step.student.forward(step.batch)
+        )

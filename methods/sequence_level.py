@@ -49,7 +49,9 @@ class SequenceLevel(Method):
         )
 
     def loss(self, step: Step) -> dict[str, Term]:
-        return {"nll": Term(step.cross_entropy(step.student.forward(step.batch).logits))}
+        return step.over_positions(
+            lambda at, student: {"nll": Term(at.cross_entropy(student))}, step.student.forward(step.batch)
+        )
 
 
 def _hypotheses(beam: int, n: int, choose: Literal["closest", "all"]) -> TrainingText:

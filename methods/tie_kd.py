@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.losses import divergence
-from bench.method import PAD, Choice, Method, Paper, Range, Step, TeacherText, TeacherUse, Term, setting
+from bench.method import PAD, Choice, Method, Paper, Positions, Range, Step, TeacherText, TeacherUse, Term, setting
 
 LOG_EPSILON = 1e-6
 
@@ -37,7 +37,7 @@ def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool =
         ordered = teacher_a.unsqueeze(2) > teacher.gather(1, b).unsqueeze(1)
         if exclude_overlap:
             ordered[:, 0] &= ~(a.unsqueeze(2) == b.unsqueeze(1)).any(dim=1)
-    student_a, student_b = student.gather(1, a), student.gather(1, b)
+    student_a, student_b = student.gather(1, torch.cat((a, b), dim=1)).split(k, dim=1)
     top_one = (student_a - student_a[:, :1]).relu().sum()
     top_k = ((student_b.unsqueeze(1) - student_a.unsqueeze(2)).relu() * ordered).sum()
     return top_one, top_k
@@ -45,7 +45,23 @@ def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool =
 
 def smoothed_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(T||S) with 1e-6 added inside both logarithms, as released, summed over positions of (n, vocabulary)."""
-    return (teacher * ((teacher + LOG_EPSILON).log() - (student + LOG_EPSILON).log())).sum()
+    value: Tensor = _SmoothedKL.apply(teacher, student)
+    return value
+
+
+class _SmoothedKL(torch.autograd.Function):
+    """The sum of t log((t + e) / (s + e)) and its gradient -t / (s + e): autograd would need three times as long."""
+
+    @staticmethod
+    def forward(context: Any, teacher: Tensor, student: Tensor) -> Tensor:
+        smoothed = student + LOG_EPSILON
+        context.save_for_backward(teacher, smoothed)
+        return (teacher + LOG_EPSILON).div_(smoothed).log_().mul_(teacher).sum()
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[None, Tensor]:
+        teacher, smoothed = context.saved_tensors
+        return None, (teacher / smoothed).mul_(-upstream)
 
 
 def next_prefix(prefix: Tensor, predictions: Tensor) -> Tensor:
@@ -91,26 +107,32 @@ class TieKD(Method):
         assert step.teacher is not None
         options, batch = self.settings, step.batch
         student, teacher = step.student.forward(batch), step.teacher.forward(batch)
-        nll = step.cross_entropy(student.logits)
-        prefix, rounds = batch.prefix, []
+        prefix = batch.prefix
+        found: dict[str, Term] = {}
         for iteration in range(options.iterations):
-            if iteration:
-                prefix = next_prefix(prefix, batch.unpack(student.logits.argmax(dim=-1)))
+            predicted: list[Tensor] = []
+            terms = self._terms(predicted, gold=iteration == 0, last=iteration == options.iterations - 1)
+            for name, term in step.over_positions(terms, student, teacher).items():
+                found[name] = Term(found[name].value + term.value, term.weight) if name in found else term
+            if predicted:
+                prefix = next_prefix(prefix, batch.unpack(torch.cat(predicted)))
                 visible = prefix.ne(PAD) if options.predicted_pad == "masked" else None
                 student = step.student.forward(batch, prefix=prefix, prefix_mask=visible, encoded=student.encoded)
                 teacher = step.teacher.forward(batch, prefix=prefix, prefix_mask=visible, encoded=teacher.encoded)
-            rounds.append(self._round(teacher.logits, student.logits))
-        kl, top_one, top_k = (torch.stack(parts).sum() for parts in zip(*rounds, strict=True))
-        share = options.kd_weight / options.iterations
-        return {
-            "nll": Term(nll, 1 - options.kd_weight),
-            "kd": Term(kl, share),
-            "ranking_top_one": Term(top_one, share),
-            "ranking_top_k": Term(top_k, share),
-        }
+        return found
 
-    def _round(self, teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        teacher, student = F.softmax(teacher_logits.float(), dim=-1), F.softmax(student_logits.float(), dim=-1)
-        exact = not self.settings.use_log_eps
-        kl = divergence(teacher_logits, student_logits) if exact else smoothed_kl(teacher, student)
-        return kl, *ranking(teacher, student, self.settings.top_k, exclude_overlap=self.settings.hr_exclude_overlap)
+    def _terms(self, predicted: list[Tensor], *, gold: bool, last: bool) -> Callable[..., dict[str, Term]]:
+        """The terms of a round; the student's likeliest tokens go to ``predicted`` unless it is the last."""
+        options = self.settings
+        share = options.kd_weight / options.iterations
+
+        def terms(at: Positions, log_s: Tensor, log_t: Tensor) -> dict[str, Term]:
+            if not last:
+                predicted.append(log_s.argmax(dim=-1))
+            teacher, student = log_t.exp(), log_s.exp()
+            kl = smoothed_kl(teacher, student) if options.use_log_eps else divergence(log_t, log_s)
+            one, k = ranking(teacher, student, options.top_k, exclude_overlap=options.hr_exclude_overlap)
+            own = {"nll": Term(at.cross_entropy(log_s), 1 - options.kd_weight)} if gold else {}
+            return {**own, "kd": Term(kl, share), "ranking_top_one": Term(one, share), "ranking_top_k": Term(k, share)}
+
+        return terms

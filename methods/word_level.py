@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.losses import divergence, soft_cross_entropy
-from bench.method import Method, Paper, Range, Step, TeacherText, TeacherUse, Term, setting
+from torch import Tensor
+
+from bench.losses import divergence, soft_cross_entropy, tempered
+from bench.method import Method, Paper, Positions, Range, Step, TeacherText, TeacherUse, Term, setting
 
 
 class WordLevel(Method):
@@ -38,12 +40,11 @@ class WordLevel(Method):
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None
         options = self.settings
-        student, teacher = step.student.forward(step.batch), step.teacher.forward(step.batch)
-        if options.divergence == "cross_entropy":
-            kd = soft_cross_entropy(teacher.logits, student.logits, options.temperature)
-        else:
-            kd = divergence(teacher.logits, student.logits, options.divergence, options.temperature)
-        return {
-            "nll": Term(step.cross_entropy(student.logits), 1 - options.alpha),
-            "kd": Term(kd, options.alpha),
-        }
+
+        def terms(at: Positions, student: Tensor, teacher: Tensor) -> dict[str, Term]:
+            pair = tempered(teacher, options.temperature), tempered(student, options.temperature)
+            soft = options.divergence == "cross_entropy"
+            kd = soft_cross_entropy(*pair) if soft else divergence(*pair, options.divergence)
+            return {"nll": Term(at.cross_entropy(student), 1 - options.alpha), "kd": Term(kd, options.alpha)}
+
+        return step.over_positions(terms, step.student.forward(step.batch), step.teacher.forward(step.batch))

@@ -46,8 +46,8 @@ class Good(Method):
     def loss(self, step):
         student, teacher = step.student.forward(step.batch), step.teacher.forward(step.batch)
         return {
-            "nll": Term(step.cross_entropy(student.logits), 1 - self.settings.weight),
-            "kd": Term(divergence(teacher.logits, student.logits), self.settings.weight),
+            "nll": Term(step.positions.cross_entropy(student.log_probabilities), 1 - self.settings.weight),
+            "kd": Term(divergence(teacher.log_probabilities, student.log_probabilities), self.settings.weight),
         }
 
 
@@ -122,7 +122,7 @@ class LeaksIntoTeacher(Good):
     def loss(self, step):
         model, batch = step.teacher.model.requires_grad_(True), step.batch
         teacher = model.project(batch.pack(model.decode(batch.prefix, model.encode(batch.source)).states))
-        return {"kd": Term(divergence(teacher, step.student.forward(batch).logits))}
+        return {"kd": Term(divergence(teacher, step.student.forward(batch).log_probabilities))}
 
 
 class NoGradient(Good):

@@ -47,7 +47,7 @@ def test_the_example_distils_the_hardest_tokens(method: type[Method]) -> None:
     batch = toy_batch()
     toy = Toy.of(method({"share": 0.5}))
     assert toy.teacher is not None
-    student, teacher = toy.student.forward(batch).logits, toy.teacher.forward(batch).logits
+    student, teacher = toy.student.forward(batch).log_probabilities, toy.teacher.forward(batch).log_probabilities
     nll = -torch.log_softmax(student, dim=-1)[torch.arange(batch.tokens), batch.labels]
     hard = nll >= nll.sort(descending=True).values[(batch.tokens + 1) // 2 - 1]
     kd = toy.method.loss(toy.step(batch))["kd"].value

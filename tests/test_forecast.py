@@ -410,7 +410,7 @@ class TwoStages(Method):
     def loss(self, step):
         self.seen.append(step.batch.tokens)
         self.clock.now += self.per_token * step.batch.tokens * (1, 3)[step.stage]
-        return {"nll": Term(step.cross_entropy(step.student.forward(step.batch).logits))}
+        return {"nll": Term(step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities))}
 
 
 def two_stages(clock, per_token):

@@ -3,10 +3,10 @@
 import copy
 import math
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 import torch
-from torch import Tensor
 
 from bench.config import ModelConfig
 from bench.errors import UsageError
@@ -19,12 +19,21 @@ SIX = TEACHER.model_copy(update={"encoder_layers": 6, "decoder_layers": 6})
 GRADIENT = [0.098938, -0.093885, -0.005053]
 
 
-def logits(*probabilities: float) -> Tensor:
-    return torch.tensor([probabilities]).log().requires_grad_()
+class Given:
+    """Logits to learn, and the log-probabilities that they make."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.logits = torch.tensor([probabilities]).log().requires_grad_()
+        self.log_p = self.logits.log_softmax(dim=-1)
+
+    @property
+    def gradient(self) -> list[float] | None:
+        return None if self.logits.grad is None else self.logits.grad[0].tolist()
 
 
-def gradient(value: Tensor) -> list[float] | None:
-    return None if value.grad is None else value.grad[0].tolist()
+def given() -> tuple[Given, Given]:
+    """The worked pair."""
+    return Given(0.5, 0.3, 0.2), Given(0.4, 0.4, 0.2)
 
 
 def only_two(**changed) -> ModelConfig:
@@ -66,9 +75,9 @@ def test_a_student_that_would_not_be_delivered_is_a_usage_error(encoder: int, de
 
 
 def test_the_worked_combination_with_and_without_mutual_learning() -> None:
-    given = torch.tensor(2.0), torch.tensor([2.1, 2.4]), torch.tensor([0.3, 0.5])
-    assert total(combine(*given, None, alpha=5.5, beta=0.5)).item() == pytest.approx(8.7, abs=1e-5)
-    assert total(combine(*given, torch.tensor(0.2), alpha=5.5, beta=0.5)).item() == pytest.approx(8.8, abs=1e-5)
+    values = torch.tensor(2.0), torch.tensor([2.1, 2.4]), torch.tensor([0.3, 0.5])
+    assert total(combine(*values, None, alpha=5.5, beta=0.5)).item() == pytest.approx(8.7, abs=1e-5)
+    assert total(combine(*values, torch.tensor(0.2), alpha=5.5, beta=0.5)).item() == pytest.approx(8.8, abs=1e-5)
 
 
 @pytest.mark.parametrize(("students", "expected"), [(2, 1.0), (3, 1 / 3), (4, 1 / 6)])
@@ -84,45 +93,45 @@ def test_mutual_learning_is_a_mean_over_pairs(students: int, expected: float) ->
     [(1.05, 1.1, True), (1.2, 1.1, False), (1.1, 1.1, False), (0.5, 0.0, False), (9.9, math.inf, True)],
 )
 def test_the_teachers_gradient_is_detached_from_the_ratio_on(ratio: float, eta: float, flows: bool) -> None:
-    teacher, student = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
-    loss = from_teacher(teacher, student, ratio, eta)
+    teacher, student = given()
+    loss = from_teacher(teacher.log_p, student.log_p, ratio, eta)
     loss.backward()
     assert loss.item() == pytest.approx(0.025267, abs=1e-6)
-    assert gradient(student) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
-    assert gradient(teacher) == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
+    assert student.gradient == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+    assert teacher.gradient == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
 
 
 @pytest.mark.parametrize(("losses", "senior"), [((2.1, 2.4), 0), ((2.4, 2.1), 1), ((2.1, 2.1), 0)])
 def test_the_senior_is_the_better_student_or_the_first(losses: tuple[float, float], senior: int) -> None:
-    pair = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    pair = [each.log_p for each in given()]
     expected = divergence(pair[senior], pair[1 - senior]).item()
     assert mutual_learning(pair, losses, "no_weight", 1.1).item() == pytest.approx(expected)
 
 
 def test_in_the_released_mode_the_senior_is_pulled_too() -> None:
-    senior, junior = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
-    mutual_learning((senior, junior), (1.0, 5.0), "no_weight", 1.1).backward()
-    assert gradient(senior) == pytest.approx(GRADIENT, abs=1e-6)
-    assert gradient(junior) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+    senior, junior = given()
+    mutual_learning((senior.log_p, junior.log_p), (1.0, 5.0), "no_weight", 1.1).backward()
+    assert senior.gradient == pytest.approx(GRADIENT, abs=1e-6)
+    assert junior.gradient == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize(("losses", "flows"), [((1.0, 1.05), True), ((1.0, 1.1), False), ((1.0, 3.0), False)])
 def test_in_the_detaching_mode_a_far_senior_is_not_pulled(losses: tuple[float, float], flows: bool) -> None:
-    senior, junior = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
-    mutual_learning((senior, junior), losses, "detaching", 1.1).backward()
-    assert gradient(senior) == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
-    assert gradient(junior) == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+    senior, junior = given()
+    mutual_learning((senior.log_p, junior.log_p), losses, "detaching", 1.1).backward()
+    assert senior.gradient == (pytest.approx(GRADIENT, abs=1e-6) if flows else None)
+    assert junior.gradient == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
 
 
 def test_the_full_mode_is_the_mean_of_both_directions_whoever_is_senior() -> None:
-    pair = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2)
+    pair = [each.log_p for each in given()]
     for losses in ((1.0, 2.0), (2.0, 1.0)):
         mean = mutual_learning(pair, losses, "full", 1.1)
         assert mean.item() == pytest.approx((0.025267 + 0.025815) / 2, abs=1e-6)
 
 
 def test_every_pair_of_three_students_learns_mutually() -> None:
-    a, b, c = logits(0.5, 0.3, 0.2), logits(0.4, 0.4, 0.2), logits(0.1, 0.1, 0.8)
+    a, b, c = (each.log_p for each in (*given(), Given(0.1, 0.1, 0.8)))
     expected = divergence(b, a) + divergence(c, a) + divergence(c, b)
     assert mutual_learning((a, b, c), (3.0, 2.0, 1.0), "no_weight", 1.1).item() == pytest.approx(expected.item())
 
@@ -170,7 +179,7 @@ def test_the_loss_sums_cross_entropies_and_averages_divergences() -> None:
     toy = Toy.of(method)
     shallow = Toy(method, Runner(toy.student.model.truncated(Depth(2, 2)).eval()), None, None)
     step = shallow.step(batch, stage=1)
-    ce = step.cross_entropy(shallow.student.forward(batch).logits).item()
+    ce = step.positions.cross_entropy(shallow.student.forward(batch).log_probabilities).item()
     terms: dict[str, Term] = method.loss(step)
     assert terms["teacher_nll"].value.item() == pytest.approx(ce, rel=1e-6)
     assert terms["student_nll"].value.item() == pytest.approx(2 * ce, rel=1e-6)
@@ -213,7 +222,7 @@ def test_the_encoder_runs_anew_for_every_student() -> None:
 def test_the_whole_network_as_a_student_equals_the_teacher_without_dropout() -> None:
     toy, batch = Toy.of(AllInOne(), dropout=0.3), toy_batch()
     toy.student.model.eval()
-    whole, same = toy.student.forward(batch).logits, toy.student.forward(batch, depth=TEACHER.depth).logits
+    whole, same = (toy.student.forward(batch, depth=depth).log_probabilities for depth in (None, TEACHER.depth))
     assert from_teacher(whole, same, 1.0, 1.1).item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -233,7 +242,7 @@ def test_a_truncation_does_not_see_the_layers_beyond_it_and_is_what_a_slice_comp
 @pytest.mark.parametrize(("eta", "flows"), [(0.0, False), (100.0, True)])
 def test_the_divergence_reaches_the_teachers_pass_only_below_eta(eta: float, flows: bool) -> None:
     """On the teacher's logits themselves, since its weights are the students' too."""
-    toy, batch = Toy.of(AllInOne({"eta": eta})), toy_batch()
+    toy, batch = Toy.of(AllInOne({"eta": eta, "first_stage_share": 0.5})), toy_batch()
     forward, passes = toy.student.forward, []
 
     def keep(batch, **options):
@@ -242,6 +251,25 @@ def test_the_divergence_reaches_the_teachers_pass_only_below_eta(eta: float, flo
         return passes[-1]
 
     toy.student.forward = keep
-    toy.method.loss(toy.step(batch))["kd"].value.backward()
-    assert (passes[0].logits.grad is not None) == flows
+    step = toy.step(batch)
+    total(toy.method.loss(step)).backward()
+    logits = passes[0].logits.detach().requires_grad_()
+    step.positions.cross_entropy(logits.log_softmax(-1)).backward()
+    assert torch.allclose(passes[0].logits.grad, logits.grad, atol=1e-5) != flows
     assert all(other.logits.grad is not None for other in passes[1:])
+
+
+def test_a_shared_encoder_runs_once_and_without_dropout_changes_nothing() -> None:
+    batch, losses, gradients, calls = toy_batch(), [], [], []
+    for share in (False, True):
+        toy = Toy.of(AllInOne({"share_encoder": share, "min_depth": 1}), dropout=0.0)
+        with patch.object(toy.student.model, "encode", wraps=toy.student.model.encode) as encode:
+            loss = toy.loss(batch)
+        loss.backward()
+        calls.append(encode.call_count)
+        losses.append(loss.item())
+        gradients.append([p.grad for p in toy.student.model.parameters() if p.grad is not None])
+    assert calls == [3, 1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ from methods.baseline import Baseline
 def test_the_loss_is_label_smoothed_cross_entropy_on_the_references() -> None:
     toy, batch = Toy.of(Baseline()), toy_batch()
     step = toy.step(batch)
-    expected = step.cross_entropy(toy.student.forward(batch).logits)
+    expected = step.positions.cross_entropy(toy.student.forward(batch).log_probabilities)
     assert toy.loss(batch).item() == pytest.approx(expected.item())
     assert list(toy.method.loss(step)) == ["nll"]
 

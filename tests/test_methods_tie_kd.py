@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.losses import divergence, label_smoothed_cross_entropy
-from bench.method import PAD, Runner
+from bench.method import PAD, Forward, Runner
 from bench.nmt.batch import EOS, Batch
 from bench.toy import Toy, toy_batch
 from methods.tie_kd import TieKD, next_prefix, ranking, smoothed_kl
@@ -77,6 +77,14 @@ def test_ranking_pulls_the_student_on_both_sides_of_a_pair_and_not_the_teacher()
     assert teacher.grad is None
 
 
+def test_the_gradient_of_the_smoothed_divergence_is_that_of_its_definition() -> None:
+    teacher, student = (each[0].double() for each in random_pair(3))
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: smoothed_kl(teacher, s), student, atol=1e-6)
+    plain = (teacher * ((teacher + 1e-6).log() - (student + 1e-6).log())).sum()
+    assert smoothed_kl(teacher, student).item() == pytest.approx(plain.item(), rel=1e-9)
+
+
 def test_the_next_prefix_keeps_its_first_column() -> None:
     assert next_prefix(torch.tensor([[9, 1, 2, 3]]), torch.tensor([[4, 5, 6, 7]])).tolist() == [[9, 4, 5, 6]]
 
@@ -84,27 +92,27 @@ def test_the_next_prefix_keeps_its_first_column() -> None:
 def test_one_round_is_the_loss_on_gold_prefixes() -> None:
     batch, toy = toy_batch(), Toy.of(TieKD({"iterations": 1, "kd_weight": 0.4, "top_k": 3}))
     assert toy.teacher is not None
-    student, teacher = toy.student.forward(batch).logits, toy.teacher.forward(batch).logits
+    student, teacher = toy.student.forward(batch).log_probabilities, toy.teacher.forward(batch).log_probabilities
     p_t, p_s = teacher.softmax(-1), student.softmax(-1)
     kd = smoothed_kl(p_t, p_s) + sum(ranking(p_t, p_s, 3))
-    expected = 0.6 * toy.step(batch).cross_entropy(student) + 0.4 * kd
+    expected = 0.6 * toy.step(batch).positions.cross_entropy(student) + 0.4 * kd
     assert toy.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_without_the_epsilon_the_divergence_is_exact() -> None:
     batch, toy = toy_batch(), Toy.of(TieKD({"iterations": 1, "use_log_eps": False}))
     assert toy.teacher is not None
-    exact = divergence(toy.teacher.forward(batch).logits, toy.student.forward(batch).logits)
+    exact = divergence(toy.teacher.forward(batch).log_probabilities, toy.student.forward(batch).log_probabilities)
     assert toy.method.loss(toy.step(batch))["kd"].value.item() == pytest.approx(exact.item(), rel=1e-5)
 
 
 def test_the_second_round_feeds_both_models_the_students_predictions() -> None:
     batch, toy = toy_batch(), Toy.of(TieKD({"iterations": 2, "use_log_eps": False}))
     assert toy.teacher is not None
-    predicted = batch.unpack(toy.student.forward(batch).logits.argmax(-1))
+    predicted = batch.unpack(toy.student.forward(batch).log_probabilities.argmax(-1))
     again = Batch(batch.source, next_prefix(batch.prefix, predicted), batch.target)
-    first = divergence(toy.teacher.forward(batch).logits, toy.student.forward(batch).logits)
-    second = divergence(toy.teacher.forward(again).logits, toy.student.forward(again).logits)
+    first = divergence(toy.teacher.forward(batch).log_probabilities, toy.student.forward(batch).log_probabilities)
+    second = divergence(toy.teacher.forward(again).log_probabilities, toy.student.forward(again).log_probabilities)
     assert bool((again.prefix != batch.prefix).any())
     assert toy.method.loss(toy.step(batch))["kd"].value.item() == pytest.approx((first + second).item(), rel=1e-4)
 
@@ -120,9 +128,9 @@ def test_a_student_that_predicts_every_gold_token_has_the_same_loss_in_each_roun
 def _greedy(student: Runner, batch: Batch) -> Batch:
     """``batch`` with targets that are the student's own argmax under their own prefix."""
     for _ in range(batch.target.size(1)):
-        predicted = batch.unpack(student.forward(batch).logits.argmax(-1))
+        predicted = batch.unpack(student.forward(batch).log_probabilities.argmax(-1))
         batch = Batch(batch.source, next_prefix(batch.prefix, predicted), batch.target)
-    labels = batch.unpack(student.forward(batch).logits.argmax(-1))
+    labels = batch.unpack(student.forward(batch).log_probabilities.argmax(-1))
     # A predicted PAD would count as padding, and cannot be a label.
     assert bool((labels[batch.mask] != PAD).all())
     return Batch(batch.source, batch.prefix, labels)
@@ -161,6 +169,12 @@ def test_a_predicted_pad_is_hidden_from_later_positions_or_an_ordinary_token() -
 
 def _predict(student: Runner, words: list[int]) -> None:
     """Make ``words`` the likeliest tokens of a single sentence, whatever the prefix."""
-    project, lift = student.model.project, torch.zeros(len(words), student.model.vocabulary)
+    forward, lift = student.forward, torch.zeros(len(words), student.model.vocabulary)
     lift[range(len(words)), words] = 100.0
-    student.model.project = lambda states: project(states) + lift
+
+    def lifted(batch: Batch, **options) -> Forward:
+        result = forward(batch, **options)
+        result.__dict__["logits"] = result.logits + lift
+        return result
+
+    student.forward = lifted

@@ -29,12 +29,10 @@ def test_the_loss_mixes_cross_entropy_and_the_chosen_divergence(kind: str) -> No
     batch, toy = toy_batch(), Toy.of(WordLevel({"alpha": 0.3, "temperature": 2.0, "divergence": kind}))
     step = toy.step(batch)
     assert toy.teacher is not None
-    student, teacher = toy.student.forward(batch).logits, toy.teacher.forward(batch).logits
-    if kind == "cross_entropy":
-        kd = soft_cross_entropy(teacher, student, 2.0)
-    else:
-        kd = divergence(teacher, student, kind, 2.0)
-    expected = 0.7 * step.cross_entropy(student) + 0.3 * kd
+    student, teacher = toy.student.forward(batch).log_probabilities, toy.teacher.forward(batch).log_probabilities
+    pair = (teacher / 2).log_softmax(-1), (student / 2).log_softmax(-1)
+    kd = soft_cross_entropy(*pair) if kind == "cross_entropy" else divergence(*pair, kind)
+    expected = 0.7 * step.positions.cross_entropy(student) + 0.3 * kd
     assert toy.loss(batch).item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
+from bench.nmt import layers
 from bench.nmt.batch import EOS, PAD, Batch
 from bench.nmt.layers import dropped
-from bench.nmt.model import Decoded, Encoded, Transformer, parameter_counts, sinusoids
+from bench.nmt.model import Decoded, Encoded, Maps, Transformer, parameter_counts, sinusoids
 
 BATCH = Batch.of(
     [[5, 6, 7, 8, 9, EOS], [10, EOS], [11, 5, 6, EOS]],
@@ -42,9 +45,10 @@ def random_model(seed: int = 0, **shape: object) -> Transformer:
 def run(model: Transformer, batch: Batch, **options: object) -> tuple[Encoded, Decoded]:
     depth = options.get("depth")
     attention, hidden = bool(options.get("attention")), bool(options.get("hidden"))
+    kinds: tuple[Maps, ...] = ("self", "cross") if attention else ()
     assert depth is None or isinstance(depth, Depth)
     encoded = model.encode(batch.source, depth=depth, attention=attention, hidden=hidden)
-    return encoded, model.decode(batch.prefix, encoded, depth=depth, attention=attention, hidden=hidden)
+    return encoded, model.decode(batch.prefix, encoded, depth=depth, attention=kinds, hidden=hidden)
 
 
 def close(left: torch.Tensor, right: torch.Tensor) -> None:
@@ -164,8 +168,8 @@ def test_masked_prefix_positions_are_not_seen(shape: dict[str, Any], attention: 
     allowed[1, 2] = False
     changed = BATCH.prefix.clone()
     changed[1, 2] = 4
-    left = model.decode(BATCH.prefix, encoded, prefix_mask=allowed, attention=attention)
-    right = model.decode(changed, encoded, prefix_mask=allowed, attention=attention)
+    left = model.decode(BATCH.prefix, encoded, prefix_mask=allowed, attention=("self", "cross") if attention else ())
+    right = model.decode(changed, encoded, prefix_mask=allowed, attention=("self", "cross") if attention else ())
     others = torch.tensor([0, 1, 3, 4])
     close(left.states[1, others], right.states[1, others])
     assert not torch.allclose(left.states[1, 2], right.states[1, 2], atol=1e-3), "its own input still counts"
@@ -180,11 +184,11 @@ def test_the_first_prefix_position_is_always_seen() -> None:
     model = random_model(10)
     encoded = model.encode(BATCH.source)
     nothing = torch.zeros_like(BATCH.mask)
-    maps = model.decode(BATCH.prefix, encoded, prefix_mask=nothing, attention=True).self_attention
+    maps = model.decode(BATCH.prefix, encoded, prefix_mask=nothing, attention=("self", "cross")).self_attention
     assert maps is not None
     close(maps[..., 0], torch.ones(maps.shape[:-1]))
     fused = model.decode(BATCH.prefix, encoded, prefix_mask=nothing).states
-    close(fused, model.decode(BATCH.prefix, encoded, prefix_mask=nothing, attention=True).states)
+    close(fused, model.decode(BATCH.prefix, encoded, prefix_mask=nothing, attention=("self", "cross")).states)
 
 
 @every_shape
@@ -226,7 +230,7 @@ def test_a_cache_excludes_maps() -> None:
     model = random_model(13)
     encoded = model.encode(BATCH.source)
     with pytest.raises(ValueError, match="a cache goes with neither"):
-        model.decode(BATCH.prefix[:, :1], encoded, cache=model.start(encoded), attention=True)
+        model.decode(BATCH.prefix[:, :1], encoded, cache=model.start(encoded), attention=("self",))
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
@@ -305,3 +309,48 @@ def test_training_uses_dropout_and_reaches_every_parameter() -> None:
         torch.nn.functional.cross_entropy(model.project(BATCH.pack(decoded.states)), BATCH.labels).backward()
         silent = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
         assert silent == []
+
+
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_only_the_maps_that_are_asked_for_are_computed(kind: Maps) -> None:
+    model = random_model(3)
+    encoded = model.encode(BATCH.source)
+    both = model.decode(BATCH.prefix, encoded, attention=("self", "cross"))
+    with patch.object(layers.F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as fused:
+        one = model.decode(BATCH.prefix, encoded, attention=(kind,))
+    assert fused.call_count == len(model.decoder)
+    maps = {"self": (one.self_attention, both.self_attention), "cross": (one.cross_attention, both.cross_attention)}
+    for name, (found, expected) in maps.items():
+        assert expected is not None
+        assert (found is None) == (name != kind)
+        if found is not None:
+            close(found.transpose(1, 2)[BATCH.mask], expected.transpose(1, 2)[BATCH.mask])
+    close(BATCH.pack(one.states), BATCH.pack(both.states))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_shallower_encoding_follows_from_a_deeper_one(norm: str) -> None:
+    model = random_model(4, norm=norm)
+    whole = model.encode(BATCH.source, hidden=True)
+    for layers_used in range(1, len(model.encoder) + 1):
+        depth = Depth(layers_used, 1)
+        found, expected = model.encoded_at(whole, depth), model.encode(BATCH.source, depth=depth, hidden=True)
+        assert torch.equal(found.states, expected.states)
+        assert torch.equal(found.mask, expected.mask)
+        assert [torch.equal(*pair) for pair in zip(found.hidden, expected.hidden, strict=True)] == [True] * layers_used
+
+
+def test_further_prefixes_of_a_source_do_not_project_it_again() -> None:
+    model = random_model(5)
+    encoded, fresh = model.encode(BATCH.source), model.encode(BATCH.source)
+    other = BATCH.prefix.flip(0)
+    model.decode(other, encoded)
+    with patch.object(model.decoder[0].cross.key_value, "forward") as project:
+        again = model.decode(BATCH.prefix, encoded)
+    assert not project.called
+    assert torch.equal(again.states, model.decode(BATCH.prefix, fresh).states)
+    with torch.no_grad():
+        model.decode(BATCH.prefix, encoded)
+    again = model.decode(BATCH.prefix, encoded)
+    again.states.sum().backward()
+    assert model.decoder[0].cross.key_value.weight.grad is not None

@@ -19,7 +19,7 @@ class Mine(Method):
     title = "Mine"
 
     def loss(self, step):
-        return {"nll": Term(step.cross_entropy(step.student.forward(step.batch).logits))}
+        return {"nll": Term(step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities))}
 """
 STUDENT = preset("quick").student.depth
 LABELS = {

@@ -27,7 +27,7 @@ class Mine(Method):
         weight: float = setting(0.5, "A weight.", ge=0)
 
     def loss(self, step: Step) -> dict[str, Term]:
-        return {{"nll": Term(step.cross_entropy(step.student.forward(step.batch).logits))}}
+        return {{"nll": Term(step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities))}}
 """
 BUILT_IN = {"a2d", "aio_kd", "baseline", "sequence_level", "tie_kd", "word_level"}
 

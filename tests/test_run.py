@@ -38,7 +38,7 @@ class Mine(Method):
         return super().stages()
 
     def loss(self, step):
-        nll = step.cross_entropy(step.student.forward(step.batch).logits)
+        nll = step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities)
         {deed}
         return {{"nll": Term(nll)}}
 """

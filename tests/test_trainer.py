@@ -274,7 +274,7 @@ class Faulty(Method):
     value = math.nan
 
     def loss(self, step):
-        good = step.cross_entropy(step.student.forward(step.batch).logits)
+        good = step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities)
         return {"nll": Term(good), "kd": Term(good * self.value if step.update == 3 else good)}
 
 
@@ -292,7 +292,7 @@ class Vertical(Method):
     title = "A finite loss with an infinite gradient"
 
     def loss(self, step):
-        loss = step.cross_entropy(step.student.forward(step.batch).logits)
+        loss = step.positions.cross_entropy(step.student.forward(step.batch).log_probabilities)
         return {"nll": Term((loss - loss.detach()).abs().sqrt() + 1)}
 
 

@@ -194,9 +194,11 @@ class DecoderLayer(Layer):
         maps: list[Tensor] | None,
         cross_maps: list[Tensor] | None,
     ) -> Tensor:
-        """``mask`` None is the plain causal mask of fused attention; maps need the mask itself."""
+        """``source`` is the keys and values of the encoder's states, (batch, source, 2 * width). ``mask`` None is the
+        plain causal mask of fused attention; maps need the mask itself.
+        """
         states = self.attend(states, mask, causal=mask is None, maps=maps)
-        return self.feed_forward(self.attend_source(states, self.cross.key_value(source), source_mask, cross_maps))
+        return self.feed_forward(self.attend_source(states, source, source_mask, cross_maps))
 
     def step(self, states: Tensor, source_mask: Tensor | None, cache: Cache, layer: int) -> Tensor:
         """One new position of every hypothesis: ``states`` is (batch, beams, width)."""

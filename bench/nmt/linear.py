@@ -73,7 +73,7 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """(n, outputs) and (n, inputs) to (outputs, inputs). The wider side as columns is the faster order."""
+    """(n, outputs) and (n, inputs) to (outputs, inputs), by columns where these are the longer side: that is faster."""
     if gradient.size(1) > inputs.size(1):
-        return _product(inputs.t(), gradient.t()).t().contiguous()
+        return _product(inputs.t(), gradient.t()).t()
     return _product(gradient.t(), inputs.t())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from bench.errors import UsageError
 from bench.nmt.batch import PAD
 from bench.nmt.layers import Cache, DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
+
+Maps = Literal["encoder", "self", "cross"]
+"""Whose attention: the encoder's, the decoder's to itself, the decoder's to the source."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,19 @@ class Encoded:
     """The states after each layer."""
     padded: bool = True
     """Whether any position is padding; without padding attention needs no mask."""
+    _projected: dict[tuple[int, bool], Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def keys(self) -> Tensor | None:
         """(batch, 1, 1, source) bool, true at keys that may be attended to; None if all may."""
         return self.mask[:, None, None, :] if self.padded else None
+
+    def key_value(self, number: int, layer: DecoderLayer) -> Tensor:
+        """(batch, source, 2 * width) keys and values for a decoder layer; computed once for any number of prefixes."""
+        which = number, torch.is_grad_enabled()
+        if which not in self._projected:
+            self._projected[which] = layer.cross.key_value(self.states)
+        return self._projected[which]
 
     def select(self, sentences: Tensor) -> Encoded:
         """The rows ``sentences``, without maps and hidden states."""
@@ -110,6 +122,11 @@ class Transformer(nn.Module):
                 layers.append(states)
         return Encoded(self.encoder_norm(states), mask, torch.cat(maps, 1) if maps else None, tuple(layers), padded)
 
+    def encoded_at(self, encoded: Encoded, depth: Depth) -> Encoded:
+        """What ``encode`` gives at ``depth``, out of a deeper pass with ``hidden`` and with the dropout of that one."""
+        layers = encoded.hidden[: self._checked(depth).encoder]
+        return Encoded(self.encoder_norm(layers[-1]), encoded.mask, hidden=layers, padded=encoded.padded)
+
     def decode(
         self,
         prefix: Tensor,
@@ -117,14 +134,15 @@ class Transformer(nn.Module):
         *,
         depth: Depth | None = None,
         prefix_mask: Tensor | None = None,
-        attention: bool = False,
+        attention: Collection[Maps] = (),
         hidden: bool = False,
         cache: Cache | None = None,
     ) -> Decoded:
         """Run the decoder over (batch, target) ids that start with BOS, padded on the right.
 
         Args:
-            depth, attention, hidden: as for ``encode``.
+            depth, hidden: as for ``encode``.
+            attention: also return the maps of "self" or "cross" attention, or both (these forgo fused attention).
             prefix_mask: (batch, target) bool, false where a position must not be attended to; the first always may be.
             cache: of ``start``; then ``prefix`` is (batch, beams), the newest id of each hypothesis, and goes through
                 alone, giving states (batch, beams, width). It excludes the other options; its depth is ``start``'s.
@@ -138,12 +156,12 @@ class Transformer(nn.Module):
             return self._step(prefix, encoded, cache)
         table = self.target_positions[self._span(0, prefix.size(1))]
         states = self._embedded(self.embedding, prefix, table)
-        mask = _prefix_mask(prefix, prefix_mask) if attention or prefix_mask is not None else None
-        maps: list[Tensor] | None = [] if attention else None
-        cross_maps: list[Tensor] | None = [] if attention else None
+        maps: list[Tensor] | None = [] if "self" in attention else None
+        cross_maps: list[Tensor] | None = [] if "cross" in attention else None
+        mask = None if maps is None and prefix_mask is None else _prefix_mask(prefix, prefix_mask)
         layers: list[Tensor] = []
-        for layer in islice(self.decoder, self._checked(depth).decoder):
-            states = layer(states, encoded.states, encoded.keys, mask, maps, cross_maps)
+        for number, layer in enumerate(self._decoder_layers(self._checked(depth).decoder)):
+            states = layer(states, encoded.key_value(number, layer), encoded.keys, mask, maps, cross_maps)
             if hidden:
                 layers.append(states)
         return Decoded(
@@ -160,7 +178,12 @@ class Transformer(nn.Module):
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
-        return linear(states, self.embedding.weight if self.output is None else self.output.weight)
+        return linear(states, self.output_matrix)
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """(vocabulary, width): what decoder states are multiplied with."""
+        return self.embedding.weight if self.output is None else self.output.weight
 
     def truncated(self, depth: Depth) -> Transformer:
         """A model of its own with copies of the first ``depth`` layers: what passes with ``depth`` compute."""

@@ -15,6 +15,7 @@ from bench.data.batches import EncodedCorpus, evaluation_batches
 from bench.losses import cross_entropies
 from bench.measure.flops import counted
 from bench.method import Runner
+from bench.positions import Positions, Term, over_positions
 from bench.train.group import Group
 
 
@@ -66,6 +67,12 @@ class DevLoss:
     def _losses(self, rows: NDArray[np.int64]) -> Tensor:
         """Smoothed and plain cross-entropy of some pairs, summed over target tokens and depths."""
         batch = self._dev.batch(rows).to(self._device)
-        logits = (self._student.forward(batch, depth=depth).logits for depth in self._depths)
-        losses = [torch.stack(cross_entropies(each, batch.labels, self._config.label_smoothing)) for each in logits]
-        return torch.stack(losses).sum(dim=0, dtype=torch.float64)
+        smoothing = self._config.label_smoothing
+
+        def terms(at: Positions, *depths: Tensor) -> dict[str, Term]:
+            losses = torch.stack([torch.stack(cross_entropies(log_p, at.labels, smoothing)) for log_p in depths])
+            return dict(zip(CrossEntropy._fields, map(Term, losses.sum(dim=0)), strict=True))
+
+        passes = [self._student.forward(batch, depth=depth).source for depth in self._depths]
+        found = over_positions(terms, Positions(batch.labels, smoothing), passes)
+        return torch.stack([term.value for term in found.values()]).double()
