@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config import Depth
 from bench.data.signals import TaughtBatch, spread
 from bench.method import Forward, Runner
 from bench.nmt.batch import Batch
 from bench.nmt.model import Decoded, Encoded, Transformer
+from bench.positions import Source
 
 
 class CachedTeacher(Runner):
@@ -46,29 +46,11 @@ class CachedTeacher(Runner):
         with torch.random.fork_rng(devices=[]):
             return self._load().to(self._device).eval().requires_grad_(False)
 
-    def forward(
-        self,
-        batch: Batch,
-        *,
-        prefix: Tensor | None = None,
-        prefix_mask: Tensor | None = None,
-        encoded: Encoded | None = None,
-        depth: Depth | None = None,
-        attention: bool = False,
-        hidden: bool = False,
-    ) -> Forward:
-        plain = prefix is None and prefix_mask is None and depth is None and not attention and not hidden
-        if isinstance(batch, TaughtBatch) and plain:
+    def forward(self, batch: Batch, *, encoded: Encoded | None = None, **asked: Any) -> Forward:
+        """As a ``Runner``; whatever is asked for beside the plain pass is the model's to answer."""
+        if isinstance(batch, TaughtBatch) and not asked:
             return _Remembered(batch, self, encoded)
-        return super().forward(
-            batch,
-            prefix=prefix,
-            prefix_mask=prefix_mask,
-            encoded=encoded,
-            depth=depth,
-            attention=attention,
-            hidden=hidden,
-        )
+        return super().forward(batch, encoded=encoded, **asked)
 
 
 class _Remembered(Forward):
@@ -87,6 +69,17 @@ class _Remembered(Forward):
         """(n, vocabulary) log-probabilities, with the rest spread evenly."""
         with self.runner.scope():
             return spread(self.taught.likeliest, self.taught.shares, self.vocabulary)
+
+    @property
+    def source(self) -> Source:
+        """The same, a few positions at a time."""
+        taught, vocabulary = self.taught, self.vocabulary
+        places = torch.arange(taught.tokens, device=taught.likeliest.device)
+
+        def some(rows: Tensor) -> Tensor:
+            return spread(taught.likeliest[rows], taught.shares[rows], vocabulary)
+
+        return Source(places, None, some, self.runner.scope, vocabulary)
 
     @cached_property
     def encoded(self) -> Encoded:
