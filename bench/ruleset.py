@@ -67,9 +67,9 @@ class Ruleset:
             "each. A row whose trials had other shared values than the plain student's is not placed.",
             "On the open track a sampler that learns from earlier trials proposes them, and trials that fall behind "
             "may be stopped. Its rows have tables of their own and are not ranked with those of the official track.",
-            "A teacher runs over every batch, unless the table says that its signals are cached: then its distributions "
-            "at gold prefixes were computed once, and of each the likeliest tokens and the share of all others kept, "
-            "for every method that asks for nothing else there.",
+            "A teacher runs over every batch, unless the table says that its signals are cached: then its "
+            "distributions at gold prefixes were computed once, and of each the likeliest tokens and the share of all "
+            "others kept, for every method that asks for nothing else there.",
             "A trial is trained with a seed that no final run has. The final runs are trained anew with the winner's "
             "settings, one for each seed.",
             "All trials of all methods learn from the teacher of the first seed, which the first final run has too.",
