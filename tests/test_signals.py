@@ -93,8 +93,8 @@ def test_what_comes_back_is_a_distribution_with_the_same_leaders(vocabulary, k, 
     ids, shares = strongest(logits, k)
     back = spread(ids, shares.half(), vocabulary)
     exact = logits.log_softmax(dim=-1)
-    assert_close(back.exp().sum(dim=-1), torch.ones(4), atol=2e-3, rtol=0)
-    assert_close(back.gather(1, ids), exact.gather(1, ids), atol=1e-3, rtol=1e-3)
+    assert_close(back.exp().sum(dim=-1), torch.ones(4))
+    assert_close(back.gather(1, ids), exact.gather(1, ids), atol=2e-3, rtol=2e-3)
     assert_close(exact.gather(1, ids), exact.topk(k).values)
     others = back.scatter(1, ids, torch.nan)
     if k < vocabulary:

@@ -101,11 +101,8 @@ def strongest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def spread(likeliest: Tensor, shares: Tensor, vocabulary: int) -> Tensor:
-    """(n, vocabulary) log-probabilities in float32 with the rest spread evenly over the tokens not named.
-
-    They sum to one but for the rounding to half precision, which a softmax takes away.
-    """
-    shares = shares.float()
+    """(n, vocabulary) log-probabilities in float32 with the rest spread evenly over the tokens not named."""
+    shares = shares.float().log_softmax(dim=-1)  # half precision is a little off one
     others = max(1, vocabulary - likeliest.size(-1))
     even = (shares[:, -1:] - math.log(others)).expand(-1, vocabulary)
     return even.scatter(-1, likeliest, shares[:, :-1])

@@ -79,7 +79,7 @@ class _Remembered(Forward):
         def some(rows: Tensor) -> Tensor:
             return spread(taught.likeliest[rows], taught.shares[rows], vocabulary)
 
-        return Source(places, None, some, self.runner.scope, vocabulary)
+        return Source(places, None, some, self.runner.scope, vocabulary, normalised=True)
 
     @cached_property
     def encoded(self) -> Encoded:
