@@ -7,6 +7,7 @@ ENGINE = {
     "corpus": 2,
     "teacher": 4,
     "text": 3,
+    "signals": 1,
     "student": 4,
     "dev": 3,
     "sweep": 1,

@@ -27,6 +27,8 @@ PRESET_FILE = Path(__file__).with_name("presets.toml")
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
+DEFAULT_TOP_K = 32
+
 
 class Frozen(BaseModel):
     """An immutable value object that refuses unknown fields and non-finite numbers."""
@@ -215,6 +217,27 @@ class BudgetConfig(Frozen):
         return self
 
 
+class SignalsConfig(Frozen):
+    """How a frozen teacher's next-token distributions at gold prefixes reach the methods that ask for nothing else."""
+
+    kind: Literal["exact", "cached"] = Field(
+        "exact",
+        description="exact: the teacher runs over every batch; cached: it runs once over each text, and what it finds "
+        "likeliest is kept.",
+    )
+    top_k: Positive = Field(
+        DEFAULT_TOP_K,
+        description="Tokens kept at each position; the rest of the probability is spread evenly over all others. A "
+        "method that ranks the teacher's tokens should rank no more.",
+    )
+
+    @model_validator(mode="after")
+    def _top_k_has_a_use(self) -> SignalsConfig:
+        if self.kind == "exact" and self.top_k != DEFAULT_TOP_K:
+            raise ValueError(f"top_k is of cached signals, and these are exact: got {self.top_k}")
+        return self
+
+
 class SpeedConfig(Frozen):
     """How the rows' speed is measured. It bears on no score, so it is no part of what a row is."""
 
@@ -242,7 +265,16 @@ class Preset(Frozen):
     seeds: Positive = 3
     tuning: TuningConfig = TuningConfig()
     budget: BudgetConfig = BudgetConfig()
+    signals: SignalsConfig = SignalsConfig()
     speed: SpeedConfig = SpeedConfig()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without ``signals`` where they are exact: the names of rows follow from the JSON form."""
+        values: dict[str, Any] = handler(self)
+        if info.mode == "json" and self.signals.kind == "exact":
+            values.pop("signals", None)
+        return values
 
     @model_validator(mode="after")
     def _space_fits(self) -> Preset:

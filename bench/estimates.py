@@ -11,13 +11,14 @@ import torch
 
 from bench.config import Depth, ModelConfig, SearchConfig, SpeedConfig, TrainConfig
 from bench.data.corpus import Splits
+from bench.data.signals import signals_bytes
 from bench.data.synthetic import generate
 from bench.environment import environment
 from bench.errors import UsageError
 from bench.method import Method, TeacherUse, TrainingText
 from bench.phases.base import device_seconds
 from bench.phases.speed import ENGINES
-from bench.plan import Kind, Task
+from bench.plan import FROM_TEACHER, Kind, Task
 from bench.probe import Probe, ScoringCost, TextCost, text_cost
 from bench.rates import PastRuns, Sizes, TrainingCost, TrainingWork, shape_of
 from bench.registry import built_in
@@ -70,6 +71,7 @@ class Estimator:
             "corpus": self._corpus,
             "teacher": self._training,
             "text": self._text,
+            "signals": self._signals,
             "student": self._training,
             "dev": self._scores,
             "sweep": lambda _: Estimate(SWEEP_SECONDS, "known"),
@@ -163,7 +165,7 @@ class Estimator:
     def _training(self, task: Task) -> Estimate:
         config = TrainConfig.model_validate(task.inputs["training"])
         if "device_hours" in task.inputs:
-            needed = [need for need in task.lineage if need.kind in ("teacher", "text")]
+            needed = [need for need in task.lineage if need.kind in FROM_TEACHER]
             left = 3600 * task.inputs["device_hours"] - sum(self._charged(need) for need in needed)
             return Estimate(max(0.0, left) / self.prepared.place.processes, "known")
         if config.seconds:
@@ -197,7 +199,7 @@ class Estimator:
         method = self._method(task)
         self.announce(f"timing a few steps of {task.label}")
         try:
-            cost = self._cost(method, student, teacher, config)
+            cost = self._cost(method, student, teacher, config, self._kept if "signals" in inputs else None)
         except Exception as error:
             if method.name == "baseline":
                 raise UsageError(f"a model of the shape {student} cannot be timed here: {error}") from error
@@ -214,16 +216,18 @@ class Estimator:
             )
         return replace(cost, token=cost.token / self.prepared.place.processes)
 
-    def _cost(self, method: Method, student: ModelConfig, teacher: ModelConfig, config: TrainConfig) -> TrainingCost:
+    def _cost(
+        self, method: Method, student: ModelConfig, teacher: ModelConfig, config: TrainConfig, signals: int | None
+    ) -> TrainingCost:
         """By a probe. A plug-in, which may do anything, is not run here: it gets the time of a method of its kind."""
         if built_in(type(method)):
-            return self.probe.training(method, student, teacher, config)
+            return self.probe.training(method, student, teacher, config, signals=signals)
         stand_in = {TeacherUse.NONE: "baseline", TeacherUse.FROZEN: "word_level", TeacherUse.JOINT: "aio_kd"}[
             method.teacher
         ]
         note = f"plug-ins are not run to be timed; {method.name} takes as long as {stand_in}"
         self.notes.extend([note] if note not in self.notes else [])
-        return self.probe.training(self.prepared.methods.get(stand_in)(), student, teacher, config)
+        return self.probe.training(self.prepared.methods.get(stand_in)(), student, teacher, config, signals=signals)
 
     def _scores(self, task: Task) -> Estimate:
         inputs = task.inputs
@@ -281,6 +285,29 @@ class Estimator:
         rate = self._decoding(shape, shape.depth, search, "train")
         choosing = train["pairs"] * text.n_best * self._scoring.sentence if text.choose == "closest" else 0.0
         return Estimate(train["target_tokens"] * rate + choosing, "probe")
+
+    def _signals(self, task: Task) -> Estimate:
+        """The teacher's run over a text; where that is the teacher's own, it is taken to be as long as the corpus."""
+        tokens = self.sizes["train"]["target_tokens"]
+        size = signals_bytes(tokens, self.probe.vocabulary, self._kept)
+        note = f"a teacher's signals on a text take {size / 1e6:,.1f} MB of disk"
+        self.notes.extend([note] if note not in self.notes else [])
+        if rate := self.past.signals(task.inputs):
+            return Estimate(tokens * rate, "past run")
+        preset = self.prepared.plan.preset
+
+        def timed() -> TrainingCost:
+            self.announce("timing the teacher's passes")
+            plain = self.prepared.methods.get("baseline")()
+            return self.probe.training(plain, preset.teacher, preset.teacher, preset.teacher_training)
+
+        # Keeping the likeliest tokens takes about as long as computing the loss of an evaluation.
+        cost = self._once(["signals", shape_of(preset.teacher.model_dump(mode="json"))], timed)
+        return Estimate(tokens * cost.evaluated, "probe")
+
+    @property
+    def _kept(self) -> int:
+        return self.prepared.plan.preset.signals.top_k
 
     def _decoding(self, shape: ModelConfig, depth: Depth, search: SearchConfig, *sets: str) -> float:
         """Seconds of decoding a target token of these sets, by a probe with as many sentences as the largest has.

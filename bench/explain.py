@@ -55,8 +55,15 @@ def _identity(record: Record) -> list[str]:
         ("student", f"{record.delivery.name}, {record.delivery.depth}"),
         ("budget", amount(record.budget.limit, record.budget.kind)),
     ]
+    if any(name.startswith("signals") for name in record.artifacts):
+        facts.append(("signals", f"cached, the teacher's {_kept(record)} likeliest tokens"))
     title = f"{record.dataset}/{record.row}: {_plain(record.method.title)}"
     return [title, *_table(facts), "", "Made by", f"  {_plain(record.command)}"]
+
+
+def _kept(record: Record) -> Any:
+    signals = record.recipe.get("signals")
+    return signals.get("top_k") if isinstance(signals, dict) else None
 
 
 def _settings(record: Record, methods: Methods) -> list[str]:

@@ -17,6 +17,7 @@ KINDS = {
     "corpus": "common",
     "teacher": "teacher",
     "text": "distillation",
+    "signals": "distillation",
     "student": "training",
     "sweep": "tuning",
     "scores": "evaluation",
@@ -28,7 +29,7 @@ NAMES = {
     ("scores", "decoding"): "final decoding",
 }
 """What a phase is called in a record, where its task's own name for it would be unclear there."""
-COUNTED = ("training", "teacher decoding")
+COUNTED = ("training", "teacher decoding", "teacher signals")
 """The phases whose target tokens the artifact tells."""
 
 

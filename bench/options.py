@@ -64,6 +64,11 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                  "device-hours:HOURS with the teacher's cost charged.",
         ),
         click.option(
+            "--teacher-signals", type=click.Choice(["exact", "cached"]),
+            help="exact (the default): the teacher runs over every batch; cached: once over each text, and its "
+                 "likeliest tokens (signals.top_k) are kept, for methods that need no more. Never ranked together.",
+        ),
+        click.option(
             "--metric", "metrics", multiple=True, metavar="NAME",
             help="A further score of every row, also of those that are there; may be given several times. legacy-bleu: "
                  "tokenised and lower-cased, only to be set beside older papers; comet:PATH: COMET, the metric (not "

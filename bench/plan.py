@@ -17,10 +17,12 @@ from bench.results import row_id, shared_part
 from bench.store import content_hash
 from bench.sweep.space import Point, Space, space_of, with_point
 
-Kind = Literal["tokenizer", "corpus", "teacher", "text", "student", "dev", "sweep", "scores", "metric", "speed"]
+Kind = Literal[
+    "tokenizer", "corpus", "teacher", "text", "signals", "student", "dev", "sweep", "scores", "metric", "speed"
+]
 
-ROW_ENGINE = {kind: version for kind, version in ENGINE.items() if kind not in ("metric", "speed")}
-"""The versions that a row depends on: further metrics and its speed are measured of it, and make it no other row."""
+FROM_TEACHER: tuple[Kind, ...] = ("teacher", "text", "signals")
+"""What a student can need of a teacher: the model, its translations of the training text, and its distributions."""
 
 TRIAL_SEED = 0
 """Of every trial: a seed that no final run has, so that no final run is one that was selected."""
@@ -288,6 +290,14 @@ class Planner:
         work = self.preset.teacher_training.target_tokens * _size(self.preset.teacher) * text.beam / 10
         return self._task("text", label, inputs, self._corpus(), self._teacher(seed), work=work)
 
+    def _signals(self, text: Task | None, seed: int) -> Task:
+        """The teacher's distributions on a text that it made, or on the corpus, for all students and trials alike."""
+        inputs = {"top_k": self.preset.signals.top_k, "text": text.key if text else None, "device": self.device}
+        label = f"teacher's signals{' on its text' if text else ''}, seed {seed}"
+        needs = (self._corpus(), self._teacher(seed), *([text] if text else []))
+        work = self.preset.teacher_training.target_tokens * _size(self.preset.teacher) / 10
+        return self._task("signals", label, inputs, *needs, work=work)
+
     def _student(
         self,
         preset: Preset,
@@ -312,6 +322,8 @@ class Planner:
         shape = method.architecture(preset.student, preset.teacher)
         texts = [self._text(stage.text, teacher_seed) for stage in method.stages()]
         teacher = self._teacher(teacher_seed) if method.teacher is TeacherUse.FROZEN else None
+        cached = preset.signals.kind == "cached" and teacher is not None and method.distributions_only
+        signals = [self._signals(text, teacher_seed) for text in texts] if cached else []
         training = preset.training
         if preset.budget.kind == "wall-clock":
             training = training.model_copy(update={"seconds": preset.budget.amount})
@@ -329,11 +341,12 @@ class Planner:
             "seed": seed,
             "device": self.device,
         }
+        inputs |= {"signals": [each.key for each in signals]} if signals else {}
         inputs |= {"sweep": sweep.key} if sweep else {}
         inputs |= {"asked": asked} if asked else {}
         # In device-hours the student pays for the teacher it learns from: what is left is known when that is there.
         inputs |= {"device_hours": preset.budget.amount} if preset.budget.kind == "device-hours" else {}
-        needs = {task.key: task for task in (self._corpus(), teacher, *texts, sweep) if task is not None}
+        needs = {task.key: task for task in (self._corpus(), teacher, *texts, *signals, sweep) if task is not None}
         passes = {TeacherUse.NONE: 3.0, TeacherUse.FROZEN: 7.0, TeacherUse.JOINT: 9.0}[method.teacher]
         work = preset.training.target_tokens * _size(shape) * passes
         divisible = method.padding_invariant()
@@ -354,7 +367,7 @@ class Planner:
             "source": source_hash(type(method)),
             "settings": settings,
             "space": sweep.space.as_json() if sweep else None,
-            "engine": ROW_ENGINE,
+            "engine": row_engine(self.preset),
             **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
         return Row(
@@ -375,6 +388,15 @@ class Planner:
         inputs = {"metric": metric.name, "signature": metric.signature}
         label = f"{metric.name} of {scores.label.removeprefix('scores of ')}"
         return self._task("metric", label, inputs, scores, self._corpus(), work=0.01)
+
+
+def row_engine(preset: Preset) -> dict[str, int]:
+    """The versions that a row depends on: further metrics and its speed are measured of it, and make it no other row.
+
+    Nor does what its run has no use for.
+    """
+    without = ("metric", "speed") if preset.signals.kind == "cached" else ("metric", "speed", "signals")
+    return {kind: version for kind, version in ENGINE.items() if kind not in without}
 
 
 def depth_of(task: Task) -> Depth:

@@ -58,6 +58,8 @@ class Source:
     scope: Callable[[], AbstractContextManager[Any]]
     """The context of projecting."""
     vocabulary: int
+    normalised: bool = False
+    """Whether the logits are log-probabilities as they are, which spares a softmax."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -104,7 +106,7 @@ class _Leaves:
         self._part = self._rows[rows].detach().requires_grad_(self._wanted)
         with self._source.scope():
             logits = self._source.project(self._part, *self._shared)
-        return logits.float().log_softmax(dim=-1)
+        return logits.float() if self._source.normalised else logits.float().log_softmax(dim=-1)
 
     def keep(self, rows: slice) -> None:
         """Store the gradient of the newest positions."""

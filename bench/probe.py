@@ -20,6 +20,7 @@ from torch import nn
 from bench.config import ModelConfig, SearchConfig, TokenizerConfig, TrainConfig
 from bench.data.batches import token_batches
 from bench.data.corpus import ParallelText
+from bench.data.signals import TaughtBatch
 from bench.data.tokenizer import Tokenizer
 from bench.losses import cross_entropies
 from bench.measure.quality import score, sentence_bleu
@@ -29,6 +30,7 @@ from bench.nmt.model import Transformer
 from bench.nmt.search import translate_ids
 from bench.rates import TrainingCost
 from bench.train import checkpoint
+from bench.train.cached import CachedTeacher
 from bench.train.optim import adam
 from bench.train.trainer import chosen_precision
 
@@ -117,18 +119,29 @@ class Probe:
     threads: int
     seconds: float
 
-    def training(self, method: Method, student: ModelConfig, teacher: ModelConfig, config: TrainConfig) -> TrainingCost:
+    def training(
+        self,
+        method: Method,
+        student: ModelConfig,
+        teacher: ModelConfig,
+        config: TrainConfig,
+        *,
+        signals: int | None = None,
+    ) -> TrainingCost:
         """The cost of training with the method's own loss, its stages weighted by their share of the budget.
 
         Where a whole micro-batch would take too long, a smaller one is timed. Evaluation is by dev loss alone.
+
+        Args:
+            signals: how many of the teacher's likeliest tokens are cached at each position; None: its passes are exact.
         """
         with undisturbed(self.device, self.threads):
-            models = _Models.of(self, method, student, teacher, config)
+            models = _Models.of(self, method, student, teacher, config, signals)
             stages = [(stage.share, index) for index, stage in enumerate(method.stages())]
-            batches = self._batches(min(FIRST_TOKENS, config.batch_tokens))
+            batches = self._batches(min(FIRST_TOKENS, config.batch_tokens), signals)
             first = self._rate(models.passes(batches, 0), 0.0)
             if (affordable := int(self.seconds / first / len(stages))) > FIRST_TOKENS:
-                batches = self._batches(min(affordable, config.batch_tokens))
+                batches = self._batches(min(affordable, config.batch_tokens), signals)
             token = sum(
                 share * self._rate(models.passes(batches, index), share * self.seconds) for share, index in stages
             )
@@ -187,14 +200,21 @@ class Probe:
         sentence = self._rate(lambda: len([sentence_bleu(*pair) for pair in pairs]), self.seconds / 8)
         return ScoringCost(corpus, sentence)
 
-    def _batches(self, batch_tokens: int) -> list[Batch]:
+    def _batches(self, batch_tokens: int, signals: int | None) -> list[Batch]:
         lengths = random_lengths(self.length, PAIRS)
         rows = token_batches(np.stack([lengths, lengths], axis=1), batch_tokens, seed=SEED, epoch=1)
-        return [self._batch([int(lengths[i]) for i in chosen]) for chosen in rows[:16]]
+        batches = [self._batch([int(lengths[i]) for i in chosen]) for chosen in rows[:16]]
+        return batches if signals is None else [self._taught(batch, signals) for batch in batches]
 
     def _batch(self, lengths: list[int]) -> Batch:
         sides = ([[*self._ids(length - 1).tolist(), EOS] for length in lengths] for _ in range(2))
         return Batch.of(*sides).to(self.device)
+
+    def _taught(self, batch: Batch, signals: int) -> TaughtBatch:
+        kept = min(signals, self.vocabulary)
+        ids = torch.arange(kept, device=self.device).expand(batch.tokens, kept)
+        shares = torch.zeros(batch.tokens, kept + 1, dtype=torch.half, device=self.device)
+        return TaughtBatch(batch.source, batch.prefix, batch.target, ids, shares)
 
     def _ids(self, count: int) -> torch.Tensor:
         return torch.randint(EOS + 1, self.vocabulary, (count,), generator=torch.Generator().manual_seed(SEED + count))
@@ -259,7 +279,13 @@ class _Models:
 
     @classmethod
     def of(
-        cls, probe: Probe, method: Method, student: ModelConfig, teacher: ModelConfig, config: TrainConfig
+        cls,
+        probe: Probe,
+        method: Method,
+        student: ModelConfig,
+        teacher: ModelConfig,
+        config: TrainConfig,
+        signals: int | None,
     ) -> _Models:
         def model(shape: ModelConfig) -> Transformer:
             return Transformer(shape, probe.vocabulary).to(probe.device)
@@ -267,13 +293,19 @@ class _Models:
         autocast = _autocast(config, probe.device)
         trained, modules = model(method.architecture(student, teacher)), method.modules(student, teacher)
         network = nn.ModuleDict({"model": trained} | ({"method": modules.to(probe.device)} if modules else {}))
+
+        def runner(frozen: Transformer) -> Runner:
+            if signals is None:
+                return Runner(frozen, frozen=True, autocast=autocast)
+            return CachedTeacher(lambda: frozen, probe.device, probe.vocabulary, autocast=autocast)
+
         frozen = model(teacher) if method.teacher is TeacherUse.FROZEN else None
         return cls(
             method=method,
             config=config,
             network=network,
             student=Runner(trained, autocast=autocast),
-            teacher=Runner(frozen, frozen=True, autocast=autocast) if frozen else None,
+            teacher=None if frozen is None else runner(frozen),
             modules=modules,
             optimiser=adam(network.parameters(), config),
             depths=[delivery.depth for delivery in method.deliveries(student, teacher)],

@@ -143,6 +143,12 @@ class PastRuns:
             if (sizes := self._sizes(each))
         )
 
+    def signals(self, inputs: Inputs) -> float | None:
+        """Seconds of the teacher's run over a text, for each target token of it."""
+        return _median(
+            _seconds(each) / each.details["target_tokens"] for each in self._like(inputs, self._signals, "signals")
+        )
+
     def _of(self, *kinds: str) -> Iterator[Artifact]:
         for artifact in self._finished.values():
             if artifact.kind in kinds and _machine(artifact.details["environment"]) == self._machine:
@@ -184,7 +190,7 @@ class PastRuns:
         recipe = [inputs["training"][name] for name in ("batch_tokens", "accumulation", "precision")]
         teacher = shape_of(inputs["teacher_architecture"]) if inputs.get("teacher") else None
         model = inputs.get("method", "baseline"), shape_of(inputs["architecture"]), teacher
-        return model, recipe, inputs["selection"], self._pieces(inputs)
+        return model, recipe, inputs["selection"], self._pieces(inputs), "signals" in inputs
 
     def _decoding(self, inputs: Inputs) -> Any:
         model = shape_of(self._need(inputs, "teacher", "student").get("architecture", {}))
@@ -195,6 +201,10 @@ class PastRuns:
     def _text(self, inputs: Inputs) -> Any:
         teacher = shape_of(self._need(inputs, "teacher").get("architecture", {}))
         return teacher, inputs["text"], inputs["search"], self._pieces(inputs)
+
+    def _signals(self, inputs: Inputs) -> Any:
+        teacher = shape_of(self._need(inputs, "teacher").get("architecture", {}))
+        return teacher, inputs["top_k"], self._pieces(inputs)
 
 
 def _machine(environment: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from bench.ledger import ledger
 from bench.measure.energy import NOT_MEASURED
 from bench.phases.base import DEV, device_seconds
 from bench.phases.decoding import test_accesses
-from bench.plan import ROW_ENGINE, Row, Task
+from bench.plan import FROM_TEACHER, Row, Task, row_engine
 from bench.progress import Display
 from bench.records import Stored, check_files, parse_record, write_record
 from bench.registry import source_hash
@@ -229,7 +229,7 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "delivery": DeliveryRecord(name=row.delivery.name, depth=row.delivery.depth),
         "seed": row.seed,
         "primary": prepared.dataset.primary,
-        "engine": ROW_ENGINE,
+        "engine": row_engine(prepared.plan.preset),
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
         "command": command(prepared.request, prepared.place.device, row.method),
@@ -291,7 +291,7 @@ def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecor
     if model:
         spent = sum(model.details["seconds"].get(name, 0.0) for name in PHASES)
         if preset.budget.kind == "device-hours":
-            needed = [task for task in row.model.lineage if task.kind in ("teacher", "text")]
+            needed = [task for task in row.model.lineage if task.kind in FROM_TEACHER]
             charged = sum(device_seconds(prepared.store.get(task.kind, task.key)) for task in needed)
             spent = (charged + spent * model.details["processes"]) / 3600
     return BudgetRecord(kind=preset.budget.kind, limit=preset.budget.amount, spent=spent)
@@ -303,7 +303,8 @@ def _file(row: Row) -> str:
 
 def _artifacts(row: Row) -> dict[str, str]:
     return {
-        f"{task.kind}-{task.key[:8]}" if task.kind == "text" else task.kind: task.key for task in row.scores.lineage
+        f"{task.kind}-{task.key[:8]}" if task.kind in ("text", "signals") else task.kind: task.key
+        for task in row.scores.lineage
     }
 
 
@@ -322,6 +323,8 @@ def command(request: Request, device: str, method: str) -> str:
     if request.budget:
         kind, amount = request.budget
         words += ["--budget", f"{kind}:{int(amount) if kind == 'tokens' else amount}"]
+    if request.teacher_signals:
+        words += ["--teacher-signals", request.teacher_signals]
     for metric in request.metrics:
         kind, colon, path = metric.partition(":")
         words += ["--metric", f"{kind}{colon}{Path(path).name}"]

@@ -35,6 +35,7 @@ class Request:
     pruner: Literal["none", "median", "halving", "hyperband"] | None = None
     budget: tuple[str, float] | None = None
     """Kind and amount: ``("wall-clock", 60.0)`` seconds, ``("device-hours", 0.1)``, or ``("tokens", 200_000)``."""
+    teacher_signals: Literal["exact", "cached"] | None = None
     storage: str | None = None
     """The address of an Optuna storage, in place of journals in the run folder."""
     metrics: tuple[str, ...] = ()
@@ -144,6 +145,7 @@ def _options(request: Request) -> dict[str, Any]:
         "tuning.track": request.track,
         "tuning.sampler": request.sampler or ("tpe" if request.track == "open" else None),
         "tuning.pruner": request.pruner,
+        "signals.kind": request.teacher_signals,
     }
     if request.budget:
         kind, amount = request.budget

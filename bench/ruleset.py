@@ -67,6 +67,9 @@ class Ruleset:
             "each. A row whose trials had other shared values than the plain student's is not placed.",
             "On the open track a sampler that learns from earlier trials proposes them, and trials that fall behind "
             "may be stopped. Its rows have tables of their own and are not ranked with those of the official track.",
+            "A teacher runs over every batch, unless the table says that its signals are cached: then its "
+            "distributions at gold prefixes were computed once, and of each the likeliest tokens and the share of all "
+            "others kept, for every method that asks for nothing else there.",
             "A trial is trained with a seed that no final run has. The final runs are trained anew with the winner's "
             "settings, one for each seed.",
             "All trials of all methods learn from the teacher of the first seed, which the first final run has too.",
@@ -93,9 +96,10 @@ class Ruleset:
             "It allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
-            "during the training, or the decoding of the corpus. The third adds the teacher's own training. What "
-            "several rows rest on, such as a teacher or a run that delivers several students, is divided by their "
-            "number, each seed counted apart; so are the trials that all seeds of a row share.",
+            "during the training, its run over the text where signals are cached, or the decoding of the corpus. The "
+            "third adds the teacher's own training. What several rows rest on, such as a teacher or a run that "
+            "delivers several students, is divided by their number, each seed counted apart; so are the trials that "
+            "all seeds of a row share.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
             "shown and charged to nothing, as is the counting of operations.",

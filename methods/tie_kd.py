@@ -86,6 +86,7 @@ class TieKD(Method):
         "https://aclanthology.org/2023.acl-long.448",
     )
     teacher = TeacherUse.FROZEN
+    distributions_only = True
     plain = {"kd_weight": 0.0}
 
     class Settings(TeacherText):

@@ -25,6 +25,7 @@ class WordLevel(Method):
         "Kim and Rush: Sequence-Level Knowledge Distillation. EMNLP", 2016, "https://aclanthology.org/D16-1139"
     )
     teacher = TeacherUse.FROZEN
+    distributions_only = True
     plain = {"alpha": 0.0}
 
     class Settings(TeacherText):

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from bench.config import SECTIONS, Depth, ModelConfig, Range, SearchConfig, TrainConfig, preset, presets
+from bench.config import SECTIONS, Depth, ModelConfig, Preset, Range, SearchConfig, TrainConfig, preset, presets
 from bench.errors import UsageError
 
 SHAPE = {"width": 16, "ffn": 32, "heads": 2, "encoder_layers": 3, "decoder_layers": 2}
@@ -37,7 +37,8 @@ def test_overrides_change_the_named_values_only():
 
 
 def test_the_sections_are_the_parts_with_settings_of_their_own():
-    assert " ".join(SECTIONS) == "tokenizer teacher student teacher_training training search tuning budget speed"
+    parts = "tokenizer teacher student teacher_training training search tuning budget signals speed"
+    assert " ".join(SECTIONS) == parts
 
 
 @pytest.mark.parametrize(
@@ -129,3 +130,13 @@ def test_a_recipe_without_a_search_does_not_say_where_it_would_look():
     assert tuned["space"]["student"]["dropout"] == {"low": 0.0, "high": 0.3, "log": False}
     other = preset("quick", {"tuning.space.student.dropout.high": 0.2})
     assert other.recipe() == preset("quick").recipe()
+
+
+def test_a_recipe_with_exact_signals_is_what_it_was_before_there_were_others():
+    quick = preset("quick")
+    assert "signals" not in quick.recipe()
+    assert "signals" not in quick.model_dump(mode="json")
+    assert Preset.model_validate(quick.model_dump(mode="json")) == quick
+    cached = preset("quick", {"signals.kind": "cached", "signals.top_k": 8})
+    assert cached.recipe()["signals"] == {"kind": "cached", "top_k": 8}
+    assert {key: value for key, value in cached.recipe().items() if key != "signals"} == quick.recipe()

@@ -1,6 +1,7 @@
 """The forecast: schedules worked out by hand, rates of past runs on this machine, probes that leave no trace."""
 
 import math
+import re
 from dataclasses import replace
 
 import micro
@@ -202,6 +203,20 @@ def test_text_and_decoding_go_by_pairs_and_target_tokens(tmp_path):
     assert found.decoding(scores.inputs, [preset("quick").teacher.depth]) is None
 
 
+def test_a_teachers_signals_go_by_target_tokens_and_make_another_training_of_those_that_use_them(tmp_path):
+    store, plan = Store(tmp_path), plan_of("word_level", **{"signals.kind": "cached"})
+    make_text(store, plan)
+    task = task_of(plan, "signals")
+    make(store, task, seconds={"teacher signals": 2.0, "start": 9.0}, target_tokens=1000)
+    make_training(store, task_of(plan_of("word_level"), "student", "word_level"), 0.002)
+    found = past(store, plan)
+    assert found.signals(task.inputs) == pytest.approx(2.0 / 1000)
+    more = task_of(plan_of("word_level", **{"signals.kind": "cached", "signals.top_k": 64}), "signals")
+    assert found.signals(more.inputs) is None
+    assert found.training(task_of(plan, "student", "word_level").inputs) is None
+    assert past(store, plan).training(task_of(plan_of("word_level"), "student", "word_level").inputs) is not None
+
+
 # The whole forecast.
 
 
@@ -322,6 +337,17 @@ def test_a_budget_in_device_hours_is_charged_with_the_teacher(tmp_path):
     assert students["baseline"].seconds == pytest.approx(3600 + START_SECONDS)
     assert students["word_level"].seconds == pytest.approx(3600 - teacher + START_SECONDS)
     assert {each.basis for each in students.values()} == {"known"}
+
+
+def test_a_plan_tells_what_the_teachers_signals_take_of_the_disk(tmp_path):
+    # 60 pairs of 2 to 5 words; a vocabulary of 40 keeps 32 ids of 2 bytes and 33 shares of 2 bytes for each token.
+    _, todo, found = forecast_of(micro.request(tmp_path, "word_level", teacher_signals="cached"))
+    (task,) = [task for task in todo if task.kind == "signals"]
+    assert found.estimates[task.key].basis == "probe"
+    assert 0 < found.estimates[task.key].seconds - START_SECONDS < 5
+    assert [phase.kind for phase in found.phases].index("signals") == 3
+    (note,) = [note for note in found.notes if "signals" in note]
+    assert re.fullmatch(r"a teacher's signals on a text take 0\.[01] MB of disk", note)
 
 
 def test_text_that_takes_long_to_read_is_not_read(tmp_path):

@@ -186,3 +186,51 @@ def test_a_method_whose_own_code_fails_is_left_out_with_the_reason(tmp_path):
     plan = make(("mine", "word_level"), methods_dir=tmp_path, seeds=(1, 2))
     assert plan.left_out == {"mine": "LookupError: none"}
     assert {row.method for row in plan.rows} == {"teacher", "baseline", "word_level"}
+
+
+def cached(**more):
+    """A plan whose students learn from cached signals."""
+    names = ("baseline", "word_level", "tie_kd", "a2d", "sequence_level", "aio_kd")
+    return make(names, overrides={"signals.kind": "cached"} | more.pop("overrides", {}), **more)
+
+
+def signals(plan, method) -> list[str]:
+    (row,) = [row for row in plan.rows if row.method == method and row.seed == 1][:1]
+    return [task.key for task in row.model.needs if task.kind == "signals"]
+
+
+def test_a_teachers_signals_are_made_once_for_all_students_and_trials_that_can_use_them():
+    plan = cached(seeds=(1, 2))
+    assert signals(plan, "word_level") == signals(plan, "tie_kd")
+    assert not any(signals(plan, method) for method in ("baseline", "a2d", "sequence_level", "aio_kd", "teacher"))
+    assert [task.kind for task in plan.tasks].count("signals") == 2
+    tuned = cached(seeds=(1, 2), overrides={"tuning.trials": 3})
+    assert {task.key for task in tuned.tasks if task.kind == "signals"} == {
+        task.key for task in plan.tasks if task.kind == "signals"
+    }
+    students = [task for task in tuned.tasks if task.kind == "student" and task.inputs["method"] == "word_level"]
+    assert all([need.kind for need in task.needs].count("signals") == 1 for task in students)
+    assert len(students) == 3 + 2
+
+
+def test_a_text_of_the_teachers_own_has_signals_of_its_own():
+    plan = cached(settings={"word_level": {"data": "seqkd"}})
+    assert signals(plan, "word_level") != signals(plan, "tie_kd")
+    (task,) = [task for task in plan.tasks if task.key in signals(plan, "word_level")]
+    assert [need.kind for need in task.needs] == ["corpus", "teacher", "text"]
+
+
+def test_how_many_tokens_are_kept_makes_other_signals():
+    assert signals(cached(), "tie_kd") != signals(cached(overrides={"signals.top_k": 7}), "tie_kd")
+
+
+def test_cached_signals_make_other_rows_of_the_same_artifacts_where_they_are_not_used(monkeypatch):
+    exact, plan = make(), cached()
+    rows = {row.method: row for row in exact.rows}
+    for row in plan.rows:
+        if row.method in rows:
+            assert row.id != rows[row.method].id
+            assert (row.scores.key == rows[row.method].scores.key) == (row.method != "word_level")
+    monkeypatch.setitem(bench.ENGINE, "signals", bench.ENGINE["signals"] + 1)
+    assert [row.id for row in make().rows] == [row.id for row in exact.rows]
+    assert not {row.id for row in cached().rows} & {row.id for row in plan.rows}

@@ -84,6 +84,12 @@ def test_the_ranking_obeys_the_ruleset_it_is_given():
     assert len(aggregate(one, Ruleset(seeds=2))[0].unplaced) == 1
 
 
+def test_rows_with_other_signals_of_the_teacher_are_never_in_one_table():
+    cached = {"signals": {"kind": "cached", "top_k": 32}}
+    found = aggregate(plain() + plain(digest="11111111", recipe=cached))
+    assert sorted(table.own for table in found) == [(), ("signals.kind = cached", "signals.top_k = 32")]
+
+
 def test_each_data_set_and_recipe_has_its_own_table_and_baseline():
     changed = {"train_pairs": 500}
     records = [

@@ -57,6 +57,11 @@ class TestWrongValues:
         [
             (["--set", "word_level.alpha=1.5"], "word_level: alpha: Input should be less than or equal to 1, got 1.5"),
             (["--set", "word_level.alpha=lots"], "word_level: alpha: "),
+            (["--teacher-signals", "kept"], "'kept' is not one of 'exact', 'cached'"),
+            (["--set", "signals.kind=kept"], "preset 'quick': signals.kind: Input should be 'exact' or 'cached'"),
+            (["--set", "signals.top_k=8"], "signals: top_k is of cached signals, and these are exact: got 8"),
+            (["--teacher-signals", "cached", "--set", "signals.top_k=0"], "signals.top_k: Input should be greater"),
+            (["--teacher-signals", "cached", "--set", "signals.kind=exact"], "signals.kind is given twice"),
             (["--set", "training.learning_rate=0"], "preset 'quick': training.learning_rate: "),
             (["--set", "training.learning_rate=NaN"], "preset 'quick': training.learning_rate: "),
             (["--set", "student.width=64", "--set", "student.heads=3"], "width 64 is not divisible by 3 heads"),

@@ -41,13 +41,18 @@ class _Side:
 
     def grid(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sentences as (rows, longest) ids, padded on the right with PAD."""
+        places, real = self.places(indices)
+        padded = np.full(real.shape, PAD, dtype=np.int64)
+        padded[real] = self.ids[places]
+        return padded
+
+    def places(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where the tokens of the sentences are among the ids, one sentence after the other, and in their grid."""
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts
         columns = np.arange(lengths.max())
         real = columns < lengths[:, None]
-        padded = np.full(real.shape, PAD, dtype=np.int64)
-        padded[real] = self.ids[(starts[:, None] + columns)[real]]
-        return padded
+        return (starts[:, None] + columns)[real], real
 
 
 class EncodedCorpus:
@@ -126,6 +131,10 @@ class EncodedCorpus:
         prefix[:, 0] = BOS
         prefix[:, 1:] = np.where(target[:, 1:] == PAD, PAD, target[:, :-1])
         return Batch(*map(torch.from_numpy, (self._source.grid(chosen), prefix, target)))
+
+    def places(self, indices: Indices) -> NDArray[np.int64]:
+        """Where the pairs' target tokens are among all of the corpus, in the order of a batch's packed positions."""
+        return self._target.places(np.asarray(indices, dtype=np.int64))[0]
 
     def sources(self, indices: Indices | None = None) -> list[list[int]]:
         """Source ids, each list ending with EOS; of the whole corpus where no indices are given."""

@@ -67,7 +67,7 @@ class Batch:
         return grid.index_copy(0, self.positions, values).view_as(self.target)
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        moved = type(self)(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
         moved.__dict__["positions"] = self.positions.to(device, non_blocking=True)
         return moved
 

@@ -16,7 +16,7 @@ from bench.measure.cost import Ledger, column
 from bench.measure.energy import EnergyMeter, energy_meter
 from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
 from bench.measure.stopwatch import Stopwatch
-from bench.phases import data, decoding, metrics, speed, training, trials
+from bench.phases import data, decoding, metrics, signals, speed, training, trials
 from bench.phases.base import INTERRUPTED, MEMBERS, SETUP, START, Phase, PhaseError, Place
 from bench.plan import Task
 from bench.store import Artifact, Store
@@ -30,6 +30,7 @@ MAKERS = {
     "corpus": data.corpus,
     "teacher": training.teacher,
     "text": decoding.text,
+    "signals": signals.signals,
     "student": training.student,
     "dev": trials.dev,
     "sweep": trials.sweep,

@@ -92,6 +92,10 @@ class Phase:
         """A split of the encoded corpus."""
         return EncodedCorpus.open(self.need("corpus").folder / split)
 
+    def training_text(self, key: str | None) -> EncodedCorpus:
+        """A text that the teacher made, or the corpus's training text."""
+        return EncodedCorpus.open(self.store.get("text", key).folder / "train") if key else self.corpus("train")
+
     def count_decoding(
         self,
         name: str,

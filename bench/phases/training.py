@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from bench.config import Depth, ModelConfig, SearchConfig, TrainConfig
 from bench.data.batches import EncodedCorpus
+from bench.data.signals import TaughtText
 from bench.errors import UsageError
 from bench.measure.cost import Ledger
 from bench.measure.energy import energy_meter
@@ -22,7 +23,7 @@ from bench.method import Method
 from bench.nmt.export import load_model, save_model
 from bench.nmt.model import Transformer
 from bench.phases.base import DEV, MEMBERS, SETUP, Phase, PhaseError, Place, device_seconds, read_lines, translate
-from bench.plan import Task
+from bench.plan import FROM_TEACHER, Task
 from bench.registry import load_methods, source_hash
 from bench.results import shared_part
 from bench.store import SCRATCH, Store, write_json
@@ -37,7 +38,7 @@ def teacher(phase: Phase, folder: Path) -> Mapping[str, Any]:
     shape = ModelConfig.model_validate(phase.task.inputs["architecture"])
     method = load_methods().get("baseline")()
     config = TrainConfig.model_validate(phase.task.inputs["training"])
-    return _train(phase, folder, method, config, shape, shape, shape, teacher=None, texts=[None])
+    return _train(phase, folder, method, config, shape, shape, shape, teacher=None, texts=[phase.corpus("train")])
 
 
 def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
@@ -55,10 +56,15 @@ def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
     if "device_hours" in inputs:
         config = config.model_copy(update={"seconds": _seconds_left(phase, inputs["device_hours"])})
     shape = method.architecture(student_shape, teacher_shape)
-    frozen = load_model(phase.store.get("teacher", inputs["teacher"]).folder) if inputs["teacher"] else None
-    trained = _train(
-        phase, folder, method, config, shape, student_shape, teacher_shape, teacher=frozen, texts=inputs["texts"]
-    )
+    texts = [phase.training_text(key) for key in inputs["texts"]]
+    teacher: Transformer | Callable[[], Transformer] | None = None
+    if inputs["teacher"]:
+        load = partial(load_model, phase.store.get("teacher", inputs["teacher"]).folder)
+        teacher = load if "signals" in inputs else load()
+    if "signals" in inputs:
+        folders = [phase.store.get("signals", key).folder for key in inputs["signals"]]
+        texts = [TaughtText(*each) for each in zip(texts, folders, strict=True)]
+    trained = _train(phase, folder, method, config, shape, student_shape, teacher_shape, teacher=teacher, texts=texts)
     return {**trained, "point": dict(point), "settings": method.settings.model_dump(mode="json")}
 
 
@@ -80,7 +86,7 @@ def _point(phase: Phase) -> Point:
 
 def _seconds_left(phase: Phase, hours: float) -> float:
     """What a budget of device-hours leaves for this training after all that it needs of the teacher."""
-    needed = [need for need in phase.task.lineage if need.kind in ("teacher", "text")]
+    needed = [need for need in phase.task.lineage if need.kind in FROM_TEACHER]
     charged = sum(device_seconds(phase.store.get(need.kind, need.key)) for need in needed)
     left = 3600 * hours - charged
     if left <= 0:
@@ -99,8 +105,8 @@ def _train(
     student: ModelConfig,
     teacher_shape: ModelConfig,
     *,
-    teacher: Transformer | None,
-    texts: Sequence[str | None],
+    teacher: Transformer | Callable[[], Transformer] | None,
+    texts: Sequence[EncodedCorpus],
 ) -> Mapping[str, Any]:
     seed, device, tokenizer = phase.task.inputs["seed"], torch.device(phase.place.device), phase.tokenizer()
     network = new_network(shape, tokenizer.size, seed)
@@ -124,10 +130,7 @@ def _train(
         teacher=teacher,
         modules=method.modules(student, teacher_shape),
         depths=[delivery.depth for delivery in method.deliveries(student, teacher_shape)],
-        texts=[
-            EncodedCorpus.open(phase.store.get("text", key).folder / "train") if key else phase.corpus("train")
-            for key in texts
-        ],
+        texts=texts,
         dev=dev,
         dev_bleu=dev_bleu,
         seed=seed,

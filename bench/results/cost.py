@@ -29,8 +29,8 @@ class Phase(Frozen):
     """One piece of work behind a row.
 
     ``kind`` says what it is charged as: ``training`` of the row's own model, ``tuning`` (the trials behind its
-    settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, or
-    passes of the teacher during the training), ``teacher`` (the teacher's training), ``common`` (tokenizer, encoding),
+    settings), ``distillation`` (what the method needed from the teacher apart from that: decoding the corpus, its
+    signals on a text, or its passes during the training), ``teacher`` (its training), ``common`` (tokenizer, encoding),
     ``evaluation`` (final decoding, scoring). Two kinds are charged to nothing: ``measuring`` (timing, counting
     of operations), and ``interrupted``, what attempts that were killed, or ran out of memory, had done in vain.
     """

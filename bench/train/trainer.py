@@ -23,6 +23,7 @@ from bench.measure.flops import TrainingFlops, formula_flops
 from bench.method import Method, Runner, Stage
 from bench.nmt.model import Transformer, multiplied_parameters
 from bench.train import checkpoint
+from bench.train.cached import CachedTeacher
 from bench.train.evaluation import DevLoss
 from bench.train.group import Group
 from bench.train.optim import adam, learning_rate
@@ -58,7 +59,8 @@ class Trainer:
 
     Args:
         network: the model to train, freshly initialised.
-        teacher: the frozen teacher, where the method has one.
+        teacher: the frozen teacher, where the method has one; or what loads it, if need be, where the texts have its
+            signals.
         depths: the students delivered; what chooses the checkpoint is the mean over them.
         texts: the encoded training text of each stage.
         modules: the method's extra trainable modules.
@@ -75,7 +77,7 @@ class Trainer:
         config: TrainConfig,
         network: Transformer,
         *,
-        teacher: Transformer | None,
+        teacher: Transformer | Callable[[], Transformer] | None,
         depths: Sequence[Depth],
         texts: Sequence[EncodedCorpus],
         dev: EncodedCorpus,
@@ -101,8 +103,11 @@ class Trainer:
         self.ledger, self.flops = ledger or Ledger(), TrainingFlops()
         self.student = Runner(network, autocast=autocast)
         self.teacher: Runner | None = None
-        if teacher is not None:
+        if isinstance(teacher, Transformer):
             self.teacher = Runner(teacher.to(device), frozen=True, autocast=autocast, observed=self._teacher_pass)
+        elif teacher is not None:
+            vocabulary = network.vocabulary
+            self.teacher = CachedTeacher(teacher, device, vocabulary, autocast=autocast, observed=self._teacher_pass)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         # What trains only parts of the network, or has modules of its own, may leave some out of an update.
         ragged = modules is not None or any(depth != network.config.depth for depth in depths)
