@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.config import Preset
-from bench.data.batches import EncodedCorpus, token_batches
+from bench.config import Preset, SignalsConfig
+from bench.data.batches import EncodedCorpus, evaluation_batches, token_batches
+from bench.data.signals import SignalsWriter, TaughtText
 from bench.environment import cpu_name, resolve_device
 from bench.errors import UsageError
 from bench.estimates import ASSUMED_LENGTH
@@ -26,9 +28,10 @@ from bench.measure.flops import counted
 from bench.measure.load import CpuWatch
 from bench.measure.process import synchronise
 from bench.measure.rounds import Figure, Part, Sample, Work, interleaved, ratio
-from bench.method import Method
+from bench.method import Method, Runner
 from bench.nmt.batch import EOS
 from bench.nmt.linear import linear
+from bench.nmt.model import Transformer
 from bench.pace_search import Search, precisions, search_works
 from bench.probe import PAIRS, SEED, random_lengths, undisturbed
 from bench.registry import load_methods
@@ -236,7 +239,7 @@ def _trainings(preset: Preset, device: torch.device, folder: Path, notes: list[s
     known = load_methods().found
     baseline = known["baseline"]()
 
-    def work(method: Method, whole: bool = False) -> Work:
+    def work(method: Method, whole: bool = False, text: EncodedCorpus = text) -> Work:
         student = preset.teacher if whole else preset.student
         config = preset.teacher_training if whole else preset.training
         shapes = (student, preset.teacher)
@@ -248,9 +251,26 @@ def _trainings(preset: Preset, device: torch.device, folder: Path, notes: list[s
         if name != "baseline":
             try:
                 works[name] = work(method())
+                if method.distributions_only:
+                    works[f"{name}, cached signals"] = work(method(), text=_taught(text, frozen, preset, folder))
             except UsageError as error:
                 notes.append(f"{name}: {error}")
+    with suppress(UsageError, KeyError):  # the one that is not shared has a note
+        works["aio_kd, shared encoder"] = work(known["aio_kd"]({"share_encoder": True}))
     return works
+
+
+def _taught(text: EncodedCorpus, teacher: Transformer, preset: Preset, folder: Path) -> TaughtText:
+    """The text with the teacher's signals."""
+    folder = folder / "signals"
+    if not folder.exists():
+        folder.mkdir()
+        writer = SignalsWriter(folder, text.target_tokens, teacher.vocabulary, SignalsConfig().top_k)
+        runner, device = Runner(teacher, frozen=True), teacher.embedding.weight.device
+        for rows in evaluation_batches(text.lengths, preset.training.batch_tokens):
+            writer.write(text.places(rows), runner.forward(text.batch(rows).to(device)).logits)
+        writer.finish()
+    return TaughtText(text, folder)
 
 
 def training_parts(steps: Steps, batches: Sequence[Any], accumulation: int, number: int) -> list[Part]:

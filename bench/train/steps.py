@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.config import ModelConfig, TrainConfig
 from bench.data.batches import EncodedCorpus
+from bench.data.signals import TaughtText
 from bench.method import Method, TeacherUse
 from bench.nmt.model import Transformer
 from bench.train.optim import adam
@@ -22,7 +23,7 @@ class Steps:
 
     Args:
         student, teacher: the shapes that the method is given.
-        text: what all stages learn from.
+        text: what all stages learn from, with or without the teacher's signals.
         frozen: the teacher of a method that has one; by default a random one of its own.
     """
 
@@ -41,15 +42,12 @@ class Steps:
         self.stages = method.stages()
         self.text = text
         trained = new_network(method.architecture(student, teacher), vocabulary, seed=1)
-        if method.teacher is not TeacherUse.FROZEN:
-            frozen = None
-        elif frozen is None:
-            frozen = new_network(teacher, vocabulary, seed=2)
+        given = frozen or new_network(teacher, vocabulary, seed=2) if method.teacher is TeacherUse.FROZEN else None
         trainer = Trainer(
             method,
             config,
             trained,
-            teacher=frozen,
+            teacher=(lambda: given) if given and isinstance(text, TaughtText) else given,
             modules=method.modules(student, teacher),
             depths=[delivery.depth for delivery in method.deliveries(student, teacher)],
             texts=[text] * len(self.stages),
