@@ -116,3 +116,13 @@ def test_certain_teachers_and_students_stay_finite(kind) -> None:
     loss.backward()
     assert math.isfinite(loss.item())
     assert bool(student.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_divergences_are_those_of_their_definitions(kind) -> None:
+    pair = [drawn(seed, positions=2, vocabulary=4).double().requires_grad_() for seed in (1, 2)]
+    assert torch.autograd.gradcheck(lambda *logits: divergence(*(each.log_softmax(-1) for each in logits), kind), pair)
+    detached = divergence(pair[0].detach(), pair[1], kind)
+    detached.backward()
+    assert pair[0].grad is None
+    assert pair[1].grad is not None
