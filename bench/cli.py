@@ -331,9 +331,7 @@ def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) ->
 
 
 @group.command()
-@click.option(
-    "--speed", is_flag=True, help="Measure instead how fast this machine trains and searches: a minute or so."
-)
+@click.option("--speed", is_flag=True, help="Measure instead how fast this machine trains and searches: a few minutes.")
 @click.option("--preset", help="Shapes and batches of --speed; default: small.")
 @click.option("--device", help="Of --speed: auto (the default), cpu, cuda or cuda:INDEX.")
 @runs_option

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Divergence = Literal["forward_kl", "reverse_kl", "js", "tvd"]
 
@@ -79,6 +80,7 @@ class _KullbackLeibler(torch.autograd.Function):
         return (p * apart).sum()
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
         p, apart = context.saved_tensors
         of_p, of_q = context.needs_input_grad

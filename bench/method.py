@@ -163,6 +163,8 @@ class Forward:
         if "logits" in self.__dict__:
             return Source(self.logits, None, lambda logits: logits, nullcontext, vocabulary)
         matrix = self.runner.model.output_matrix
+        if not self.decoded.states.requires_grad:
+            matrix = matrix.detach()
         return Source(self.batch.pack(self.decoded.states), matrix, linear, self.runner.scope, vocabulary)
 
 
@@ -270,7 +272,8 @@ class Step:
 
         ``terms(at, *log_probabilities)`` gives the terms of a chunk of positions: ``at`` has their ``labels`` and the
         ``cross_entropy`` with these, and each pass's log-probabilities there are (chunk, vocabulary). Chunks come in
-        order. Training must minimise the terms with the weights given here. See ``bench.positions``.
+        order. Nothing but the passes may learn through ``terms``, and training must minimise them with the weights
+        given here. A pass whose ``logits`` were read before is taken from these. See ``bench.positions``.
         """
         return over_positions(terms, self.positions, [each.source for each in passes])
 
@@ -333,6 +336,10 @@ class Method(ABC):
     def modules(self, student: ModelConfig, teacher: ModelConfig) -> nn.Module | None:
         """Extra trainable modules that exist in training only."""
         return None
+
+    def ranked(self) -> int:
+        """How many of the teacher's likeliest tokens the loss tells apart; cached signals must have as many."""
+        return 0
 
     def padding_invariant(self) -> bool:
         """Whether adding padding leaves the loss unchanged."""

@@ -34,7 +34,7 @@ from bench.nmt.linear import linear
 from bench.nmt.model import Transformer
 from bench.pace_search import Search, precisions, search_works
 from bench.probe import PAIRS, SEED, random_lengths, undisturbed
-from bench.registry import load_methods
+from bench.registry import built_in, load_methods
 from bench.sweep.slots import usable_cores
 from bench.train.steps import Steps
 from bench.train.trainer import chosen_precision, new_network
@@ -234,7 +234,6 @@ def _trainings(preset: Preset, device: torch.device, folder: Path, notes: list[s
     vocabulary = preset.tokenizer.vocabulary
     text = random_corpus(folder / "text", vocabulary)
     # Short sentences or long ones alone would not be like the whole.
-    batches = token_batches(text.lengths, preset.training.batch_tokens, seed=SEED, epoch=1)
     frozen = new_network(preset.teacher, vocabulary, seed=2).to(device)
     known = load_methods().found
     baseline = known["baseline"]()
@@ -243,12 +242,15 @@ def _trainings(preset: Preset, device: torch.device, folder: Path, notes: list[s
         student = preset.teacher if whole else preset.student
         config = preset.teacher_training if whole else preset.training
         shapes = (student, preset.teacher)
+        batches = token_batches(text.lengths, config.batch_tokens, seed=SEED, epoch=1)
         steps = Steps(method, config, *shapes, vocabulary=vocabulary, text=text, device=device, frozen=frozen)
         return partial(training_parts, steps, batches, config.accumulation)
 
     works = {PLAIN: work(baseline), TEACHER: work(baseline, whole=True)}
     for name, method in known.items():
-        if name != "baseline":
+        if not built_in(method):
+            notes.append(f"{name}: a plug-in, which may do anything, is not run here")
+        elif name != "baseline":
             try:
                 works[name] = work(method())
                 if method.distributions_only:

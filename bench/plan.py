@@ -323,6 +323,11 @@ class Planner:
         texts = [self._text(stage.text, teacher_seed) for stage in method.stages()]
         teacher = self._teacher(teacher_seed) if method.teacher is TeacherUse.FROZEN else None
         cached = preset.signals.kind == "cached" and teacher is not None and method.distributions_only
+        if cached and method.ranked() > preset.signals.top_k:
+            raise UsageError(
+                f"{method.name}: it ranks {method.ranked()} of the teacher's tokens, but signals.top_k keeps only "
+                f"{preset.signals.top_k}."
+            )
         signals = [self._signals(text, teacher_seed) for text in texts] if cached else []
         training = preset.training
         if preset.budget.kind == "wall-clock":

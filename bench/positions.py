@@ -1,4 +1,4 @@
-"""Sums over target positions, a few positions at a time: losses over a vocabulary that never fill memory with it.
+"""Sums over target positions, a few positions at a time: losses over a vocabulary without tensors full of it.
 
 Tensors of shape (positions, vocabulary) are what makes a distillation step slow and large, and a loss that is written
 down plainly makes a dozen of them, forward and backward. Here a chunk of positions, small enough for a processor's
@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bench.losses import label_smoothed_cross_entropy
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}
 """Elements of a (positions, vocabulary) tensor of one chunk. On a CPU a few of them fit its cache; a GPU wants few and
 large pieces of work."""
+FEWEST = 128
+"""Positions of a chunk at least: each adds a gradient as large as the output matrix."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,12 @@ def over_positions(terms: Terms, positions: Positions, sources: Sequence[Source]
     """The terms that ``terms`` gives, summed over all positions.
 
     ``terms(positions, *log_probabilities)`` is called for chunk after chunk, in order, with the log-probabilities of
-    each source there: (n, vocabulary), float32. A term's weight is the same in every chunk. What comes out may be
-    minimised with these weights only: it carries the gradient of the weighted sum, not that of each term.
+    each source there: (n, vocabulary), float32. Nothing else in it may want a gradient, and a term's weight is the same
+    in every chunk. What comes out may be minimised with these weights only: it carries the gradient of the weighted
+    sum, not that of each term.
+
+    Raises:
+        ValueError: a term depends on something else that learns, or changes its weight.
     """
     work = _Work(terms, positions, sources, [_Leaves(source) for source in sources])
     values: Tensor = _Summed.apply(work, *(tensor for source in sources for tensor in source.tensors))
@@ -89,17 +96,25 @@ class _Leaves:
         self._source, learns = source, torch.is_grad_enabled()
         self._rows, self._wanted = source.rows.detach(), learns and source.rows.requires_grad
         self._gradient = torch.zeros_like(self._rows) if self._wanted else None
-        self._part = self._rows
+        self._part = self._rows.requires_grad_(self._wanted)
         self._shared: tuple[Tensor, ...] = ()
         if source.shared is not None:
-            # By columns, as bench.nmt.linear gives its gradient, so that one chunk's is added to another's as it lies.
-            matrix = source.shared.detach().t().contiguous().t()
-            self._shared = (matrix.requires_grad_(learns and source.shared.requires_grad),)
+            matrix = source.shared.detach()
+            if learns and source.shared.requires_grad:
+                # By columns, as bench.nmt.linear gives its gradient: one chunk's is added to another's as it lies.
+                matrix = matrix.t().contiguous().t().requires_grad_()
+            self._shared = (matrix,)
+        self._sum: Tensor | None = None
 
     @property
     def learns(self) -> bool:
         """Whether any gradient is wanted."""
-        return self._wanted or any(tensor.requires_grad for tensor in self._shared)
+        return bool(self.inputs)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the newest chunk's gradient is to be taken of."""
+        return [tensor for tensor in (self._part, *self._shared) if tensor.requires_grad]
 
     def log_p(self, rows: slice) -> Tensor:
         """(n, vocabulary) log-probabilities of some positions."""
@@ -108,15 +123,17 @@ class _Leaves:
             logits = self._source.project(self._part, *self._shared)
         return logits.float() if self._source.normalised else logits.float().log_softmax(dim=-1)
 
-    def keep(self, rows: slice) -> None:
-        """Store the gradient of the newest positions."""
-        if self._gradient is not None and self._part.grad is not None:
-            self._gradient[rows] = self._part.grad
+    def keep(self, rows: slice, found: Iterator[Tensor | None]) -> None:
+        """Store the gradients of ``inputs`` in the newest chunk."""
+        if self._gradient is not None and (own := next(found)) is not None:
+            self._gradient[rows] = own
+        if len(self.inputs) > self._wanted and (shared := next(found)) is not None:
+            self._sum = shared if self._sum is None else self._sum.add_(shared)
 
     @property
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """Of each of the source's tensors; the shared ones' have been added up on the way."""
-        return (self._gradient, *(tensor.grad for tensor in self._shared))
+        """Of each of the source's tensors, over all chunks."""
+        return (self._gradient, *(self._sum for _ in self._shared))
 
 
 class _Work:
@@ -125,7 +142,7 @@ class _Work:
     def __init__(self, terms: Terms, positions: Positions, sources: Sequence[Source], leaves: list[_Leaves]) -> None:
         self._terms, self._positions, self._leaves = terms, positions, leaves
         device, vocabulary = positions.labels.device.type, max(source.vocabulary for source in sources)
-        self._rows = max(1, CHUNK.get(device, CHUNK["cuda"]) // vocabulary)
+        self._rows = max(FEWEST, CHUNK.get(device, CHUNK["cuda"]) // vocabulary)
         self.weights: dict[str, float] = {}
         self.gradients: tuple[Tensor | None, ...] = ()
 
@@ -138,19 +155,39 @@ class _Work:
                 chunk = Positions(self._positions.labels[rows], self._positions.smoothing)
                 terms = self._terms(chunk, *(leaves.log_p(rows) for leaves in self._leaves))
                 total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+            inputs = [tensor for leaves in self._leaves for tensor in leaves.inputs]
+            if rows.start == 0:
+                _check_inputs(total, inputs)
             if total.requires_grad:
-                total.backward()
-            for leaves in self._leaves:
-                leaves.keep(rows)
+                found = iter(torch.autograd.grad(total, inputs, allow_unused=True))
+                for leaves in self._leaves:
+                    leaves.keep(rows, found)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.value.detach()
-                self.weights[name] = term.weight
+                if self.weights.setdefault(name, term.weight) != term.weight:
+                    raise ValueError(f"the weight of term {name!r} is not the same in every chunk of positions")
         self.gradients = tuple(gradient for leaves in self._leaves for gradient in leaves.gradients)
         return torch.stack(list(sums.values()))
 
     def _chunks(self) -> Iterator[slice]:
         for start in range(0, self._positions.labels.numel(), self._rows):
             yield slice(start, start + self._rows)
+
+
+def _check_inputs(total: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Nothing but ``inputs`` may get a gradient: that of anything else would be lost."""
+    known, seen, waiting = {id(tensor) for tensor in inputs}, set(), [total.grad_fn]
+    while waiting:
+        if (node := waiting.pop()) is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in known:
+            raise ValueError(
+                "a term over positions depends on something besides its passes that learns, such as the method's own "
+                "modules: take the passes' log_probabilities for it"
+            )
+        waiting += [following for following, _ in node.next_functions]
 
 
 class _Summed(torch.autograd.Function):
@@ -164,6 +201,7 @@ class _Summed(torch.autograd.Function):
         return values
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         weights = context.weights
         factor = (upstream @ weights) / (weights @ weights).clamp_min(torch.finfo(weights.dtype).tiny)

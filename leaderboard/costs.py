@@ -12,7 +12,8 @@ from leaderboard.spread import Spread
 EXTENTS = {
     "student": ("the training of the student alone", {"training"}),
     "with the teacher's share": (
-        "and what the method needed of the teacher: its passes during the training, or the decoding of the corpus",
+        "and what the method needed of the teacher: its passes during the training or once before it, or the decoding "
+        "of the corpus",
         {"training", "distillation"},
     ),
     "with the teacher's training": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
@@ -175,7 +176,7 @@ class AllInOne(Method):
 
         def terms(at: Positions, teacher: Tensor, *students: Tensor) -> dict[str, Term]:
             kd = [
-                from_teacher(teacher, log_p, ratio=loss / whole, eta=options.eta)
+                from_teacher(teacher, log_p, ratio=loss / whole if whole else math.inf, eta=options.eta)
                 for log_p, loss in zip(students, others, strict=True)
             ]
             return combine(

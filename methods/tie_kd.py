@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bench.losses import divergence
 from bench.method import PAD, Choice, Method, Paper, Positions, Range, Step, TeacherText, TeacherUse, Term, setting
@@ -59,6 +60,7 @@ class _SmoothedKL(torch.autograd.Function):
         return (teacher + LOG_EPSILON).div_(smoothed).log_().mul_(teacher).sum()
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, upstream: Tensor) -> tuple[None, Tensor]:
         teacher, smoothed = context.saved_tensors
         return None, (teacher / smoothed).mul_(-upstream)
@@ -102,6 +104,9 @@ class TieKD(Method):
             "Whether a predicted padding token is hidden from later positions, as released, or an ordinary token; "
             "either way it takes up a position.",
         )
+
+    def ranked(self) -> int:
+        return int(self.settings.top_k)
 
     def loss(self, step: Step) -> dict[str, Term]:
         assert step.teacher is not None

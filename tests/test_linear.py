@@ -144,3 +144,27 @@ def test_operations_of_packed_products_are_counted() -> None:
     for rows in (1, 6):
         with packed([layer.weight]), torch.no_grad():
             assert counted(lambda rows=rows: layer(torch.ones(rows, 24))) == 2 * rows * 24 * 40
+
+
+@ONEDNN
+def test_a_second_derivative_is_an_error_and_not_zero() -> None:
+    states, weight = drawn(64, 256), drawn(96, 256)
+    (gradient,) = torch.autograd.grad(linear(states, weight).square().sum(), states, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+@ONEDNN
+def test_copies_of_a_weight_that_has_changed_are_left_aside() -> None:
+    weight = torch.nn.Parameter(torch.randn(96, 256))
+    pack([weight])
+    with torch.no_grad():
+        weight.mul_(2)
+        states = torch.randn(4, 256)
+        torch.testing.assert_close(linear(states, weight), F.linear(states, weight), rtol=1e-5, atol=1e-4)
+
+
+def test_operations_are_counted_where_pytorch_has_no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    layer, states = Linear(64, 32), drawn(1024, 64)
+    assert counted(lambda: layer(states)) == 2 * 1024 * 64 * 32

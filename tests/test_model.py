@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -367,3 +368,20 @@ def test_further_prefixes_of_a_source_do_not_project_it_again() -> None:
     again = model.decode(BATCH.prefix, encoded)
     again.states.sum().backward()
     assert model.decoder[0].cross.key_value.weight.grad is not None
+
+
+def test_an_encoding_of_more_layers_than_the_pass_kept_is_refused() -> None:
+    model = random_model(6)
+    for kept in (model.encode(BATCH.source), model.encode(BATCH.source, depth=Depth(1, 1), hidden=True)):
+        with pytest.raises(ValueError, match="has no encoding at depth 2-1"):
+            model.encoded_at(kept, Depth(2, 1))
+
+
+def test_projected_sources_belong_to_their_states_and_their_decoder() -> None:
+    model, other = random_model(7), random_model(8)
+    encoded = model.encode(BATCH.source)
+    model.decode(BATCH.prefix, encoded)
+    zeros = replace(encoded, states=torch.zeros_like(encoded.states))
+    assert not torch.equal(model.decode(BATCH.prefix, zeros).states, model.decode(BATCH.prefix, encoded).states)
+    fresh = model.encode(BATCH.source)
+    assert torch.equal(other.decode(BATCH.prefix, encoded).states, other.decode(BATCH.prefix, fresh).states)

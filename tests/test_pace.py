@@ -51,7 +51,8 @@ def steps(name, text, settings=None):
 def test_everything_is_measured(measured):
     names = [each.name for each in measured.training]
     assert names[:2] == [PLAIN, TEACHER]
-    assert set(names[2:]) == {"a2d", "aio_kd", "sequence_level", "tie_kd", "word_level"}
+    more = {"aio_kd, shared encoder", "tie_kd, cached signals", "word_level, cached signals"}
+    assert set(names[2:]) == {"a2d", "aio_kd", "sequence_level", "tie_kd", "word_level"} | more
     assert list(measured.products) == ["bench.nmt.linear", "torch.mm"]
     assert [(each.beam, each.batch) for each in measured.searching] == [(2, 6), (1, 6), (2, 1), (1, 1)]
     assert measured.training[0].ratio == Figure(1.0, 0.0)

@@ -224,6 +224,12 @@ def test_how_many_tokens_are_kept_makes_other_signals():
     assert signals(cached(), "tie_kd") != signals(cached(overrides={"signals.top_k": 7}), "tie_kd")
 
 
+def test_no_more_of_the_teachers_tokens_are_ranked_than_are_kept():
+    with pytest.raises(UsageError, match=r"tie_kd: it ranks 5 of the teacher's tokens, but signals.top_k keeps only 4"):
+        cached(overrides={"signals.top_k": 4})
+    assert signals(cached(overrides={"signals.top_k": 5}), "tie_kd")
+
+
 def test_cached_signals_make_other_rows_of_the_same_artifacts_where_they_are_not_used(monkeypatch):
     exact, plan = make(), cached()
     rows = {row.method: row for row in exact.rows}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench import positions as module
 from bench.config import ModelConfig
 from bench.losses import divergence
-from bench.method import Positions, Runner, Step, Term, total
+from bench.method import Depth, Positions, Runner, Step, Term, total
 from bench.nmt.model import Transformer
 from bench.toy import LABEL_SMOOTHING, STUDENT, TEACHER, VOCABULARY, toy_batch
 
@@ -50,6 +50,7 @@ def gradients(model: nn.Module, found: Mapping[str, Term]) -> list[Tensor]:
 def test_values_and_gradients_are_those_of_the_plain_form(
     rows: int, read_before: bool, tie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "FEWEST", 1)
     monkeypatch.setitem(module.CHUNK, "cpu", rows * VOCABULARY)
     student, teacher = models(tie=tie)
     step = made(student, teacher)
@@ -69,6 +70,7 @@ def test_values_and_gradients_are_those_of_the_plain_form(
 
 
 def test_chunks_come_in_order_and_cover_each_position_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEWEST", 1)
     monkeypatch.setitem(module.CHUNK, "cpu", 5 * VOCABULARY)
     step, seen = made(*models()), []
 
@@ -84,6 +86,7 @@ def test_chunks_come_in_order_and_cover_each_position_once(monkeypatch: pytest.M
 
 def test_no_tensor_over_the_vocabulary_is_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary, sizes, widths = 997, [], (STUDENT.width, TEACHER.width)
+    monkeypatch.setattr(module, "FEWEST", 1)
     monkeypatch.setitem(module.CHUNK, "cpu", 4 * vocabulary)
     step = made(*models(vocabulary))
 
@@ -137,3 +140,52 @@ def test_a_pass_that_was_detached_gets_no_gradient_but_the_other_does() -> None:
     total(step.over_positions(pull, whole, part)).backward()
     assert not whole.logits.grad.any()
     assert part.logits.grad.any()
+
+
+def test_a_chunk_has_many_positions_however_large_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.CHUNK, "cpu", 1)
+    step, calls = made(*models()), []
+
+    def watched(at: Positions, student: Tensor) -> dict[str, Term]:
+        calls.append(len(at.labels))
+        return {"nll": Term(at.cross_entropy(student))}
+
+    step.over_positions(watched, step.student.forward(step.batch))
+    assert calls == [step.batch.tokens]
+    assert step.batch.tokens <= module.FEWEST
+
+
+def test_a_module_in_the_terms_is_refused_for_its_gradient_would_be_lost() -> None:
+    step, scale = made(*models()), nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="besides its passes that learns"):
+        step.over_positions(
+            lambda at, student: {"nll": Term(scale.weight.sum() * at.cross_entropy(student))},
+            step.student.forward(step.batch),
+        )
+    outer = step.student.forward(step.batch)
+    with pytest.raises(ValueError, match="besides its passes that learns"):
+        step.over_positions(
+            lambda at, student: {"nll": Term(outer.decoded.states.mean() * at.cross_entropy(student))}, outer
+        )
+
+
+def test_a_weight_that_changes_between_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEWEST", 1)
+    monkeypatch.setitem(module.CHUNK, "cpu", 5 * VOCABULARY)
+    step = made(*models())
+    with pytest.raises(ValueError, match="weight of term 'nll'"):
+        step.over_positions(
+            lambda at, student: {"nll": Term(at.cross_entropy(student), at.labels[0].item())},
+            step.student.forward(step.batch),
+        )
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_pass_without_gradients_trains_nothing(read_before: bool) -> None:
+    step = made(*models())
+    with torch.no_grad():
+        own = step.student.forward(step.batch, depth=Depth(1, 1))
+    if read_before:
+        assert not own.logits.requires_grad
+    found = step.over_positions(lambda at, log_p: {"kd": Term(at.cross_entropy(log_p))}, own)
+    assert not found["kd"].value.requires_grad

@@ -196,7 +196,8 @@ def test_what_is_not_kept_is_the_teachers_own(texts):
     teacher, own = cached(load), Runner(copy.deepcopy(toy_teacher()), frozen=True)
     batch = texts[3].batch(range(8))
     asked = teacher.forward(batch)
-    assert asked.logits.shape == (batch.tokens, VOCABULARY)
+    assert asked.logits.shape == asked.log_probabilities.shape == (batch.tokens, VOCABULARY)
+    torch.testing.assert_close(asked.log_probabilities.exp().sum(dim=-1), torch.ones(batch.tokens), atol=2e-3, rtol=0)
     assert load.count == 0
     exact = own.forward(batch)
     assert torch.equal(asked.encoded.states, exact.encoded.states)

@@ -84,7 +84,7 @@ def interleaved(
             for place, part in enumerate(works[name](number)):
                 times = repeats.get((name, place), 1)
                 took = timed(_repeated(part.run, times)) / times
-                if number == 0 and took < LEAST_SECONDS:
+                if number == 0 and took < 10 * LEAST_SECONDS:
                     # The very first call may have taken long for what no later one does.
                     again = max(timed(part.run), LEAST_SECONDS / MOST_REPEATS)
                     repeats[name, place] = math.ceil(LEAST_SECONDS / again)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LARGE = 2**20
 """Multiplications from which oneDNN's own overhead is made up for. The choice depends on shapes alone, so that the same
@@ -31,9 +32,9 @@ class Linear(nn.Linear):
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``states @ weight.T + bias``: (..., inputs), (outputs, inputs) and (outputs,) to (..., outputs)."""
-    arranged: tuple[Tensor, Tensor] | None = getattr(weight, "packed", None)
-    if arranged is not None and not torch.is_grad_enabled():
-        blocks, columns = arranged
+    arranged: tuple[int, Tensor, Tensor] | None = getattr(weight, "packed", None)
+    if arranged is not None and arranged[0] == weight._version and not torch.is_grad_enabled():
+        _, blocks, columns = arranged
         one = states.numel() == states.size(-1)
         return F.linear(states, columns, bias) if one else _product(states, blocks, bias)
     if not _suits_onednn(states, weight):
@@ -48,20 +49,21 @@ def pack(weights: Iterable[nn.Parameter]) -> None:
     """Keep with each weight of a CPU two copies in other arrangements, which products without gradients use.
 
     Decoding multiplies few rows at a time, so that reading the weights takes most of the time. oneDNN's own arrangement
-    halves that; for a single row a product by columns does. The weights must not change any more.
+    halves that; for a single row a product by columns does. The copies of a weight that changes are left aside.
     """
     for weight in weights:
         if _can_onednn(weight):
             blocks = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKING_ROWS)
-            weight.packed = blocks, weight.detach().t().contiguous().t()  # type: ignore[attr-defined]
+            columns = weight.detach().t().contiguous().t()
+            weight.packed = weight._version, blocks, columns  # type: ignore[attr-defined]
 
 
 @contextmanager
 def packed(weights: Iterable[nn.Parameter]) -> Iterator[None]:
     """Weights that are packed for as long as they do not change; what was packed before stays so."""
     new = [weight for weight in weights if not hasattr(weight, "packed")]
-    pack(new)
     try:
+        pack(new)
         yield
     finally:
         for weight in new:
@@ -98,6 +100,7 @@ class _OneDnnLinear(torch.autograd.Function):
         return _product(states, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = context.saved_tensors
         of_states, of_weight, of_bias = context.needs_input_grad

@@ -37,16 +37,18 @@ class Encoded:
     """The states after each layer."""
     padded: bool = True
     """Whether any position is padding; without padding attention needs no mask."""
-    _projected: dict[tuple[int, bool], Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _projected: dict[tuple[DecoderLayer, bool], Tensor] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def keys(self) -> Tensor | None:
         """(batch, 1, 1, source) bool, true at keys that may be attended to; None if all may."""
         return self.mask[:, None, None, :] if self.padded else None
 
-    def key_value(self, number: int, layer: DecoderLayer) -> Tensor:
+    def key_value(self, layer: DecoderLayer) -> Tensor:
         """(batch, source, 2 * width) keys and values for a decoder layer; computed once for any number of prefixes."""
-        which = number, torch.is_grad_enabled()
+        which = layer, torch.is_grad_enabled()
         if which not in self._projected:
             self._projected[which] = layer.cross.key_value(self.states)
         return self._projected[which]
@@ -120,8 +122,14 @@ class Transformer(nn.Module):
         return Encoded(self.encoder_norm(states), mask, torch.cat(maps, 1) if maps else None, tuple(layers), padded)
 
     def encoded_at(self, encoded: Encoded, depth: Depth) -> Encoded:
-        """What ``encode`` gives at ``depth``, out of a deeper pass with ``hidden`` and with the dropout of that one."""
+        """What ``encode`` gives at ``depth``, out of a deeper pass with ``hidden`` and with the dropout of that one.
+
+        Raises:
+            ValueError: the pass was not so deep, or without ``hidden``.
+        """
         layers = encoded.hidden[: self._checked(depth).encoder]
+        if len(layers) < depth.encoder:
+            raise ValueError(f"a pass that kept {len(encoded.hidden)} layers has no encoding at depth {depth}")
         return Encoded(self.encoder_norm(layers[-1]), encoded.mask, hidden=layers, padded=encoded.padded)
 
     def decode(
@@ -150,8 +158,8 @@ class Transformer(nn.Module):
         cross_maps: list[Tensor] | None = [] if "cross" in attention else None
         mask = None if maps is None and prefix_mask is None else _prefix_mask(prefix, prefix_mask)
         layers: list[Tensor] = []
-        for number, layer in enumerate(self._decoder_layers(self._checked(depth).decoder)):
-            states = layer(states, encoded.key_value(number, layer), encoded.keys, mask, maps, cross_maps)
+        for layer in self._decoder_layers(self._checked(depth).decoder):
+            states = layer(states, encoded.key_value(layer), encoded.keys, mask, maps, cross_maps)
             if hidden:
                 layers.append(states)
         return Decoded(

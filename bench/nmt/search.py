@@ -217,7 +217,8 @@ def _largest(step: Tensor, live: Tensor, count: int) -> tuple[Tensor, Tensor, Te
         count: how many; there are fewer where there are no more.
 
     Returns:
-        Log-probabilities, parent beams and tokens, each (batch, count), best first; equal ones by beam and token.
+        Log-probabilities, parent beams and tokens, each (batch, count), best first; equal ones by beam and token. Which
+        ones are left out of several equal to the last is up to ``topk``.
     """
     blocks = -(-step.size(2) // BLOCK)
     if step.numel() < LARGE or step.is_cuda or blocks * step.size(1) <= count:

@@ -103,10 +103,11 @@ class Phase:
         sample: Sequence[list[int]],
         search: SearchConfig,
         *texts: Sequence[list[int]],
+        n_best: int = 1,
     ) -> None:
         """Charge the operations of decoding ``texts`` to the phase ``name``, as a few sentences of ``sample`` tell."""
         with self.ledger.phase(COUNTING):
-            each = decoding_flops(model, sample, search, self.place.device)
+            each = decoding_flops(model, sample, search, self.place.device, n_best=n_best)
         self.ledger.add_flops(name, each * sum(len(source) for text in texts for source in text))
 
     def progress(self, total: int, note: str) -> Callable[[int], None] | None:

@@ -35,7 +35,7 @@ def text(phase: Phase, folder: Path) -> Mapping[str, Any]:
     corpus, tokenizer, ledger = phase.corpus("train"), phase.tokenizer(), phase.ledger
     sources, n_best = corpus.sources(), 1 if wanted.choose == "best" else wanted.n_best
     model = load_model(phase.need("teacher").folder).to(phase.place.device)
-    phase.count_decoding("teacher decoding", model, sources, search, sources)
+    phase.count_decoding("teacher decoding", model, sources, search, sources, n_best=n_best)
     with ledger.phase("teacher decoding"):
         found = translate_ids(
             model,

@@ -71,6 +71,11 @@ class _Remembered(Forward):
             return spread(self.taught.likeliest, self.taught.shares, self.vocabulary)
 
     @property
+    def log_probabilities(self) -> Tensor:
+        """The same, in float32."""
+        return self.logits
+
+    @property
     def source(self) -> Source:
         """The same, a few positions at a time."""
         taught, vocabulary = self.taught, self.vocabulary
