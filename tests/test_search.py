@@ -189,6 +189,17 @@ def test_continuations_found_block_by_block_are_the_same(
     torch.testing.assert_close(step[torch.arange(6)[:, None], parents, tokens] + live.gather(1, parents), scores)
 
 
+@pytest.mark.parametrize("beam", [2, 5])
+def test_a_search_block_by_block_equals_a_slow_one(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.nmt.search.LARGE", 0)
+    # The last block is not full, and at the limit there is but one token left.
+    model, config = random_model(beam, vocabulary=200), SearchConfig(beam=beam, max_ratio=1.0, max_extra=4)
+    for source, found in zip(SOURCES, search(model, padded(SOURCES), config, n_best=beam), strict=True):
+        expected = slow_beam(model, source, config)
+        assert [h.ids for h in found] == [ids for _, ids in expected]
+        assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_translate_ids_sees_weights_that_changed_since_its_last_call(beam: int) -> None:
     model = random_model(14, vocabulary=20)

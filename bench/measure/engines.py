@@ -92,7 +92,7 @@ class Engine(ABC):
 
 
 class PyTorchEngine(Engine):
-    """The project's decoder (``bench.nmt.search``)."""
+    """The project's decoder (``bench.nmt.search``). On a CPU it keeps each weight in three arrangements."""
 
     def __init__(self, config: EngineConfig) -> None:
         import torch
