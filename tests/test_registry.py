@@ -128,6 +128,7 @@ def test_an_entry_point_with_another_meaning_is_refused(tmp_path: Path, monkeypa
 def test_the_reserved_names_are_all_and_the_sections_of_a_preset() -> None:
     assert set(RESERVED) == {
         "all",
+        "signals",
         "speed",
         "tokenizer",
         "teacher",
