@@ -228,7 +228,7 @@ class SignalsConfig(Frozen):
     top_k: Positive = Field(
         DEFAULT_TOP_K,
         description="Tokens kept at each position; the rest of the probability is spread evenly over all others. A "
-        "method that ranks the teacher's tokens should rank no more.",
+        "method that ranks more of the teacher's tokens is refused.",
     )
 
     @model_validator(mode="after")

@@ -290,7 +290,7 @@ class Method(ABC):
     paper: ClassVar[Paper | None] = None
     teacher: ClassVar[TeacherUse] = TeacherUse.NONE
     distributions_only: ClassVar[bool] = False
-    """Whether all it asks of a frozen teacher at gold prefixes is ``logits``, so that they can be cached. What it asks
+    """Whether all it asks of a frozen teacher at gold prefixes is log-probabilities, which can be cached. What it asks
     beside that is answered by the teacher all the same."""
     plain: ClassVar[Mapping[str, Any] | None] = None
     """The settings that switch distillation off, so that the loss is the plain student's; None if there are none."""
