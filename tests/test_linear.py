@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.measure.flops import counted
 from bench.nmt import linear as module
-from bench.nmt.linear import LARGE, Linear, linear, pack, packed
+from bench.nmt.linear import LARGE, Linear, fixed, linear, pack, packed
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
@@ -168,3 +168,18 @@ def test_operations_are_counted_where_pytorch_has_no_onednn(monkeypatch: pytest.
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     layer, states = Linear(64, 32), drawn(1024, 64)
     assert counted(lambda: layer(states)) == 2 * 1024 * 64 * 32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int) -> None:
+    layer, states = Linear(48, 80, bias=bias), torch.randn(rows, 48)
+    expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
+    torch.testing.assert_close(fixed(layer)(states), expected, rtol=1e-5, atol=1e-5)
+    with packed([layer.weight]):
+        torch.testing.assert_close(fixed(layer)(states), expected, rtol=1e-5, atol=1e-5)
+        layer.weight.mul_(2)  # the copies are stale now
+        torch.testing.assert_close(
+            fixed(layer)(states), torch.nn.functional.linear(states, layer.weight, layer.bias), rtol=1e-5, atol=1e-5
+        )

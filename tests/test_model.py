@@ -200,12 +200,12 @@ def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leav
 ) -> None:
     model = random_model(11, **shape).to(dtype)
     encoded = model.encode(BATCH.source)
-    cache = model.start(encoded, beams=3)
+    decoding = model.start(encoded, beams=3)
     random = torch.Generator().manual_seed(0)
     prefixes = torch.full((3, 3, 1), 2)
     sentences = torch.arange(3)
     for _ in range(30):
-        states = model.step(prefixes[:, :, -1], cache)
+        states = model.step(prefixes[:, :, -1], decoding)
         for i, sentence in enumerate(sentences.tolist()):
             alone = model.encode(BATCH.source[sentence : sentence + 1])
             full = [model.decode(prefixes[i, b : b + 1], alone).states[0, -1] for b in range(3)]
@@ -213,26 +213,26 @@ def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leav
         parents = torch.randint(0, 3, prefixes.shape[:2], generator=random)
         newest = torch.randint(4, 20, (*prefixes.shape[:2], 1), generator=random)
         prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand_as(prefixes)), newest), dim=2)
-        cache.move(parents)
+        decoding.cache.move(parents)
         if prefixes.size(2) == 8:
             keep = torch.tensor([0, 2])
             prefixes, sentences = prefixes[keep], sentences[keep]
-            cache.select(keep)
+            decoding.cache.select(keep)
 
 
 @torch.no_grad()
 def test_beams_may_become_more_and_fewer() -> None:
     model = random_model(15)
     encoded = model.encode(BATCH.source)
-    cache = model.start(encoded)
+    decoding = model.start(encoded)
     prefixes = torch.full((3, 1, 1), 2)
     for beams in (4, 2, 5):
-        model.step(prefixes[:, :, -1], cache)
+        model.step(prefixes[:, :, -1], decoding)
         parents = torch.arange(beams).remainder(prefixes.size(1)).expand(3, -1)
         newest = torch.randint(4, 20, (3, beams, 1), generator=torch.Generator().manual_seed(beams))
         prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand(-1, -1, prefixes.size(2))), newest), 2)
-        cache.move(parents)
-    states = model.step(prefixes[:, :, -1], cache)
+        decoding.cache.move(parents)
+    states = model.step(prefixes[:, :, -1], decoding)
     for beam in range(5):
         close(states[:, beam], model.decode(prefixes[:, beam], encoded).states[:, -1])
 
@@ -242,8 +242,8 @@ def test_a_cache_grows_past_its_first_room_and_keeps_its_depth() -> None:
     model = random_model(12, max_positions=80)
     encoded = model.encode(BATCH.source)
     prefix = torch.randint(4, 20, (3, 70), generator=torch.Generator().manual_seed(1))
-    cache = model.start(encoded, depth=Depth(3, 2))
-    steps = [model.step(prefix[:, i : i + 1], cache) for i in range(70)]
+    decoding = model.start(encoded, depth=Depth(3, 2))
+    steps = [model.step(prefix[:, i : i + 1], decoding) for i in range(70)]
     close(torch.cat(steps, dim=1), model.decode(prefix, encoded, depth=Depth(3, 2)).states)
 
 

@@ -69,19 +69,15 @@ class Cache:
         self._newest = past[-1].unbind(0)
         self._kept = past.view(*past.shape[:-1], self._heads, -1).permute(1, 2, 0, 3, 4, 5).unbind(0)
 
-    def attend(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
-        """Self-attention of the newest position, whose keys and values join the past.
+    def attend(self, layer: int, query_key_value: Tensor) -> Tensor:
+        """Self-attention of the newest position, (batch * beams, 3 * width) to (batch * beams, width).
 
-        Args:
-            query: (batch * beams, width).
-            key_value: (batch * beams, 2 * width).
-
-        Returns:
-            (batch * beams, width).
+        Its keys and values join the past.
         """
-        self._newest[layer].copy_(key_value.view(self._rows, 2, -1).transpose(0, 1))
+        parts = query_key_value.view(self._rows, 3, -1)
+        self._newest[layer].copy_(parts[:, 1:].transpose(0, 1))
         keys, values = self._kept[layer].unbind(0)  # (positions, rows, heads, width of a head) each
-        query = query.view(self._rows, self._heads, -1)
+        query = parts[:, 0].unflatten(1, (self._heads, -1))
         if self._fused:
             keys, values = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
             mixed = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values)

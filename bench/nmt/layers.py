@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
-from bench.nmt.cache import Cache
 from bench.nmt.linear import Linear
 
 
@@ -150,15 +149,6 @@ class DecoderLayer(Layer):
         """
         states = self.attend(states, mask, causal=mask is None, maps=maps)
         return self.feed_forward(self.attend_source(states, source, source_mask, cross_maps))
-
-    def step(self, states: Tensor, cache: Cache, layer: int) -> Tensor:
-        """One new position of every hypothesis: ``states`` is (batch * beams, width)."""
-        query, key_value = self.attention.split(self.enter(states, self.attention_norm))
-        change = self.attention.output(cache.attend(layer, query, key_value))
-        states = self.leave(states, change, self.attention_norm)
-        query = self.cross.query(self.enter(states, self.cross_norm))
-        change = self.cross.output(cache.attend_source(layer, query))
-        return self.feed_forward(self.leave(states, change, self.cross_norm))
 
     def attend_source(
         self, states: Tensor, key_value: Tensor, source_mask: Tensor | None, maps: list[Tensor] | None

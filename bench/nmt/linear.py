@@ -7,7 +7,7 @@ there. Each call of it costs some 15 microseconds more, so that small products s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,9 +32,9 @@ class Linear(nn.Linear):
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``states @ weight.T + bias``: (..., inputs), (outputs, inputs) and (outputs,) to (..., outputs)."""
-    arranged: tuple[int, Tensor, Tensor] | None = getattr(weight, "packed", None)
-    if arranged is not None and arranged[0] == weight._version and not torch.is_grad_enabled():
-        _, blocks, columns = arranged
+    arranged = None if torch.is_grad_enabled() else _arranged(weight)
+    if arranged is not None:
+        blocks, columns = arranged
         one = states.numel() == states.size(-1)
         return F.linear(states, columns, bias) if one else _product(states, blocks, bias)
     if not _suits_onednn(states, weight):
@@ -43,6 +43,28 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         result: Tensor = _OneDnnLinear.apply(states, weight, bias)
         return result
     return _product(states, weight, bias)
+
+
+def fixed(module: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """:func:`linear` for (rows, inputs) with the weights that ``module`` has now, for use without gradients.
+
+    What is the same in each call is found once: for a single row that takes as long as the product.
+    """
+    weight, bias, arranged = module.weight, module.bias, _arranged(module.weight)
+    if arranged is None:
+        return lambda states: linear(states, weight, bias)
+    blocks, columns = arranged
+    if bias is None:
+        return lambda states: F.linear(states, columns) if len(states) == 1 else _product(states, blocks)
+    product, turned = torch.ops.mkldnn._linear_pointwise.default, columns.t()
+
+    def apply(states: Tensor) -> Tensor:
+        if len(states) == 1:
+            return torch.addmm(bias, states, turned)
+        result: Tensor = product(states, blocks, bias, "none", [], "")
+        return result
+
+    return apply
 
 
 def pack(weights: Iterable[nn.Parameter]) -> None:
@@ -69,6 +91,12 @@ def packed(weights: Iterable[nn.Parameter]) -> Iterator[None]:
         for weight in new:
             if hasattr(weight, "packed"):
                 del weight.packed
+
+
+def _arranged(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """What ``pack`` made of a weight, by blocks and by columns; None if it did not, or the weight changed since."""
+    packed: tuple[int, Tensor, Tensor] | None = getattr(weight, "packed", None)
+    return None if packed is None or packed[0] != weight._version else packed[1:]
 
 
 def _suits_onednn(states: Tensor, weight: Tensor) -> bool:

@@ -18,6 +18,7 @@ from bench.nmt.batch import PAD
 from bench.nmt.cache import Cache
 from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
+from bench.nmt.step import Decoding, StepLayer
 
 Maps = Literal["encoder", "self", "cross"]
 """Whose attention: the encoder's, the decoder's to itself, the decoder's to the source."""
@@ -169,18 +170,19 @@ class Transformer(nn.Module):
             tuple(layers),
         )
 
-    def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None) -> Cache:
-        """An empty cache to decode ``beams`` hypotheses of each sentence position by position."""
+    def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None) -> Decoding:
+        """What it takes to decode ``beams`` hypotheses of each sentence position by position, with today's weights."""
         layers = self._decoder_layers(self._checked(depth).decoder)
         source = torch.stack([layer.cross.key_value(encoded.states) for layer in layers])
-        return Cache(source, encoded.mask if encoded.padded else None, self.config.heads, beams)
+        cache = Cache(source, encoded.mask if encoded.padded else None, self.config.heads, beams)
+        return Decoding(tuple(map(StepLayer, layers)), cache)
 
-    def step(self, newest: Tensor, cache: Cache) -> Tensor:
+    def step(self, newest: Tensor, decoding: Decoding) -> Tensor:
         """Run the newest position through the decoder, without gradients.
 
         Args:
             newest: (batch, beams) ids, BOS at first.
-            cache: of ``start``, with what came before.
+            decoding: of ``start``, with what came before.
 
         Returns:
             States (batch, beams, width), ready for ``project``.
@@ -188,11 +190,12 @@ class Transformer(nn.Module):
         Raises:
             UsageError: the prefix is longer than ``max_positions``.
         """
+        layers, cache = decoding
         table = self.target_positions[self._span(cache.length, 1)]
         states = self._embedded(self.embedding, newest.flatten(), table)
         cache.advance()
-        for index, layer in enumerate(self._decoder_layers(cache.layers)):
-            states = layer.step(states, cache, index)
+        for index, layer in enumerate(layers):
+            states = layer(states, cache, index)
         normed: Tensor = self.decoder_norm(states)
         return normed.view(*newest.shape, -1)
 

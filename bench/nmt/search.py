@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.config import Depth, SearchConfig
 from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD
-from bench.nmt.cache import Cache
 from bench.nmt.linear import packed
 from bench.nmt.model import Encoded, Transformer
+from bench.nmt.step import Decoding
 
 BLOCK = 32
 """Tokens whose maximum is taken first."""
@@ -100,7 +100,7 @@ def translate_ids(
 def _greedy(
     model: Transformer, encoded: Encoded, limits: list[int], config: SearchConfig, depth: Depth | None
 ) -> list[list[Hypothesis]]:
-    cache = model.start(encoded, depth=depth)
+    decoding = model.start(encoded, depth=depth)
     device = encoded.mask.device
     active = torch.arange(len(limits), device=device)
     limit = torch.tensor(limits, device=device)
@@ -108,8 +108,8 @@ def _greedy(
     words = torch.full((len(limits), max(limits)), EOS, device=device)
     log_probability = torch.zeros(len(limits), 1, device=device)
     for length in range(1, max(limits) + 1):
-        step = _log_probabilities(model, newest, cache, last=limit == length if length in limits else None)
-        best, _, newest = _largest(step, torch.zeros_like(step[..., 0]), 1)
+        step = _log_probabilities(model, newest, decoding, last=limit == length if length in limits else None)
+        best, newest = step.squeeze(1).max(dim=1, keepdim=True)
         log_probability[active] += best
         words[active, length - 1] = newest.squeeze(1)
         going = newest.squeeze(1).ne(EOS).nonzero().squeeze(1)
@@ -117,7 +117,7 @@ def _greedy(
             break
         if len(going) < len(active):
             active, limit, newest = active[going], limit[going], newest[going]
-            cache.select(going)
+            decoding.cache.select(going)
     return _hypotheses(words.unsqueeze(1), log_probability, config)
 
 
@@ -125,7 +125,7 @@ def _beam(
     model: Transformer, encoded: Encoded, limits: list[int], config: SearchConfig, n_best: int, depth: Depth | None
 ) -> list[list[Hypothesis]]:
     beam, device = config.beam, encoded.mask.device
-    cache = model.start(encoded, depth=depth)
+    decoding = model.start(encoded, depth=depth)
     finished = _Finished(len(limits), n_best, max(limits), device)
     active = torch.arange(len(limits), device=device)
     limit = torch.tensor(limits, device=device)
@@ -134,7 +134,7 @@ def _beam(
     words = torch.full((len(limits), 1, max(limits)), EOS, device=device)
     live = torch.zeros(len(limits), 1, device=device)
     for length in range(1, max(limits) + 1):
-        step = _log_probabilities(model, newest, cache, last=limit == length if length in limits else None)
+        step = _log_probabilities(model, newest, decoding, last=limit == length if length in limits else None)
         scores, parents, newest = _largest(step, live, 2 * beam)  # at least ``beam`` of them do not end
         ended = newest == EOS
         if bool(ended.any()):
@@ -146,7 +146,7 @@ def _beam(
         live, parents, newest = scores[:, :beam], parents[:, :beam], newest[:, :beam]
         words = words.gather(1, parents.unsqueeze(2).expand(-1, -1, words.size(2)))
         words[:, :, length - 1] = newest
-        cache.move(parents)
+        decoding.cache.move(parents)
 
         # At best the likeliest one ends at its limit for free.
         going = (live[:, 0].double() / normalizer > finished.scores[active, -1]).nonzero().squeeze(1)
@@ -155,7 +155,7 @@ def _beam(
         if len(going) < len(active):
             kept = (active, limit, normalizer, words, live, newest)
             active, limit, normalizer, words, live, newest = (tensor[going] for tensor in kept)
-            cache.select(going)
+            decoding.cache.select(going)
     return _hypotheses(finished.words, finished.log_probability, config)
 
 
@@ -191,14 +191,14 @@ class _Finished:
         self.words[sentences] = known.gather(1, kept.unsqueeze(2).expand(-1, -1, words.size(2)))
 
 
-def _log_probabilities(model: Transformer, newest: Tensor, cache: Cache, last: Tensor | None) -> Tensor:
+def _log_probabilities(model: Transformer, newest: Tensor, decoding: Decoding, last: Tensor | None) -> Tensor:
     """Of each hypothesis's next token: (batch, beams, vocabulary); minus infinity for what must not come.
 
     Args:
         newest: (batch, beams).
         last: (batch,) bool, true where only EOS may come; None if that is nowhere.
     """
-    found = model.project(model.step(newest, cache)).float().log_softmax(dim=-1)
+    found = model.project(model.step(newest, decoding)).float().log_softmax(dim=-1)
     found[..., :EOS] = -math.inf  # PAD, UNK and BOS
     if last is not None:
         found[..., EOS + 1 :].masked_fill_(last[:, None, None], -math.inf)
@@ -250,9 +250,11 @@ def _hypotheses(words: Tensor, log_probability: Tensor, config: SearchConfig) ->
 @contextmanager
 def _inference(model: Transformer) -> Iterator[None]:
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
