@@ -11,7 +11,7 @@ TRAINING = {"target_tokens": 10, "batch_tokens": 10, "learning_rate": 1.0, "warm
 
 
 def test_the_presets_of_the_design_exist_and_students_are_not_deeper_than_teachers():
-    assert list(presets()) == ["quick", "small", "iwslt", "base"]
+    assert list(presets()) == ["quick", "tiny", "small", "iwslt", "base"]
     for name, each in presets().items():
         assert each.name == name
         assert each.seeds >= 3
