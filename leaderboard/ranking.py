@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.results import BudgetRecord, Parameters, Record, Sweep
+from bench.results import BudgetRecord, Environment, Parameters, Record, Sweep
 from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
@@ -133,10 +133,15 @@ class Table:
     @property
     def machines(self) -> tuple[str, ...]:
         """The distinct machines its records come from."""
-        environments = [record.environment for row in self.rows for record in row.records]
-        return tuple(
-            sorted({f"{e.cpu}, {e.cores} cores, {e.threads} threads, {e.device}, {e.precision}" for e in environments})
-        )
+        return tuple(sorted({machine(record.environment) for row in self.rows for record in row.records}))
+
+
+def machine(environment: Environment) -> str:
+    """The machine that a record comes from, as its table names it."""
+    return (
+        f"{environment.cpu}, {environment.cores} cores, {environment.threads} threads, {environment.device}, "
+        f"{environment.precision}"
+    )
 
 
 def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table, ...]:
