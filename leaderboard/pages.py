@@ -16,13 +16,13 @@ from markupsafe import Markup
 from bench.ruleset import RULES
 from leaderboard import addresses, speeds, text
 from leaderboard.costs import Factors
-from leaderboard.plots import dot_plot, tuning_plot
+from leaderboard import charts
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
-INLINED = {"table.html": ("sort.js",)}
+INLINED = {"table.html": ("charts.css", "sort.js", "charts.js"), "row.html": ("charts.css", "charts.js")}
 """Scripts and styles that a page has beside ``style.css``. From a file, a browser lets a page load none."""
 SHOWN_SENTENCES = 500
 """How many sentences a page of hypotheses shows; the files hold all."""
@@ -99,8 +99,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "row_page": addresses.row_page,
         "table_page": addresses.table_page,
         "method_page": addresses.method_page,
-        "dot_plot": dot_plot,
-        "tuning_plot": tuning_plot,
+        "charts": charts,
         "curves": curves,
         "shown_trials": shown_trials,
         "value_names": value_names,
