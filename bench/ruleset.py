@@ -46,6 +46,15 @@ class Ruleset:
         """Whether the seconds of an artifact's phases do not add up to its wall time."""
         return abs(wall - phases) > max(wall * self.gap, self.gap_seconds)
 
+    def resolved(self, tests: int) -> bool:
+        """Whether a family of so many tests could call a difference significant by the smallest p that trials give."""
+        return tests <= self.alpha * (1 + self.randomisations)
+
+    @property
+    def most_tested(self) -> int:
+        """The most rows of a table whose pairs are all tested by trials."""
+        return max(rows for rows in range(2, self.randomisations) if self.resolved(rows * (rows - 1) // 2))
+
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
         return [
@@ -91,6 +100,17 @@ class Ruleset:
             f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
+            f"A table with more than {self.most_tested} rows has more pairs than so many trials can tell apart. "
+            "There p comes from the distribution that the trials approach over many sentences, Student's t.",
+            "A row's rank is one more than the number of rows that are significantly better by the tests of all "
+            "pairs: rows that are not significantly different from the best share rank 1, and so on down. Two rows that "
+            "differ may share a rank, for a tie may hold between each of them and a third. The plain student is ranked like a "
+            "method; the teacher is no student, has no rank, and lowers no other. A row that cannot be tested has no "
+            "rank, and ranks are given only where two rows or more can be. The order within a rank is that of the "
+            f"mean {self.metric}, which is no difference.",
+            f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases or more, what many "
+            "seeds would have on average over sentences like these. Intervals that overlap can belong to rows that "
+            "differ significantly: seeds and sentences of two rows are compared in pairs by the test alone.",
             f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases or more. It comes "
             f"from {self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. "
             "It allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
