@@ -8,7 +8,7 @@ from typing import Literal
 
 from leaderboard.charts.axes import Ticks
 from leaderboard.charts.labels import Label
-from leaderboard.charts.looks import Look
+from leaderboard.charts.looks import Entry, Look
 from leaderboard.charts.pareto import Point
 from leaderboard.ranking import Row
 
@@ -59,16 +59,6 @@ class Level:
 
     y: float
     text: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of the legend."""
-
-    look: Look
-    rows: tuple[Row, ...]
-    name: str
-    figure: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ def _chart(
     return Chart(
         name=f"family-{number}",
         title=f"{title}: every student of one run",
-        text="Depths of encoder and decoder, from the smallest student to the largest. Upright lines: the interval of BLEU "
-        "or, without one, one standard deviation over seeds. Dashed: the plain student and the teacher.",
+        text="From the smallest student to the largest. Upright lines: the interval of BLEU or, without one, a "
+        "standard deviation over seeds each way. Dashed: the plain student and the teacher.",
         across=Scale("Depth, encoder-decoder", tuple((m.x, n[0]) for m, n in zip(marks, numbers, strict=True))),
         up=Scale(f"BLEU on {table.sample.primary}; more is better \u2191", from_top(up.ticks())),
         numbers=Numbers(("Depth", "BLEU", "Interval", "Parameters"), tuple(numbers)),

@@ -79,8 +79,10 @@ def _candidates(name: str) -> tuple[Label, ...]:
         Label(text, -10, 4, "end"),
         Label(text, 0, -10, "middle"),
         Label(text, 0, 20, "middle"),
-        Label(text, 10, -6, "start"),
-        Label(text, -10, -6, "end"),
+        Label(text, -6, -12, "start"),
+        Label(text, 6, -12, "end"),
+        Label(text, -6, 22, "start"),
+        Label(text, 6, 22, "end"),
     )
 
 

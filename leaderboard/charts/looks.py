@@ -28,6 +28,16 @@ class Look:
     mark: str
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A line of a legend."""
+
+    look: Look
+    rows: tuple[Row, ...]
+    name: str
+    figure: str = ""
+
+
 PLAIN, TEACHER = Look("plain", MARKS[0]), Look("plain", MARKS[3])
 """Of the rows of reference: hollow, the plain student's a circle, the teacher's a diamond."""
 
@@ -61,6 +71,12 @@ def looks(rows: Sequence[Row]) -> Mapping[str, Look]:
         number += role == "method"
         found |= {row.sample.row: look for row in family}
     return found
+
+
+def legend(rows: Sequence[Row], looks: Mapping[str, Look]) -> tuple[Entry, ...]:
+    """An entry for each training run behind the rows, as many as there are looks."""
+    found = [Entry(looks[family[0].sample.row], family, family_name(family)) for family in families(rows)]
+    return tuple(found[: COLOURS * len(MARKS)])
 
 
 def full_name(row: Row) -> str:

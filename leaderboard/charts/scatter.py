@@ -12,12 +12,12 @@ from leaderboard.charts.looks import Look, families, full_name
 from leaderboard.charts.pareto import front, staircase
 from leaderboard.costs import EXTENTS
 from leaderboard.ranking import Row, Table
-from leaderboard.speeds import HEADLINES, column, headlines, search, together
+from leaderboard.speeds import column, engines, headlines, search, together
 from leaderboard.text import duration, size
 
 FRONT = (
-    "The dashed staircase is the Pareto front: of the rows on it, none is beaten by another that is better in one respect "
-    "and as good in the other. A thin line joins the students of one run. Hollow marks are the rows of reference."
+    "The dashed staircase is the Pareto front: of the rows on it, none is beaten by another that is better in one "
+    "respect and as good in the other. A thin line joins the students of one run. Hollow marks: rows of reference."
 )
 """What all these charts have alike."""
 MOST_ROWS = 200
@@ -87,8 +87,9 @@ def speed_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) 
     fingerprint, found = together(table), []
     if fingerprint is None:
         return ()
-    shown = {row.sample.row: headlines(row, fingerprint) for row in table.placed}
-    for place, (engine, precision) in enumerate(HEADLINES):
+    measured = engines(table, fingerprint)
+    shown = {row.sample.row: headlines(row, fingerprint, measured) for row in table.placed}
+    for place, (engine, precision) in enumerate(measured):
 
         def value(row: Row, place: int = place) -> tuple[float | None, str]:
             figure = shown[row.sample.row][place]
@@ -98,7 +99,7 @@ def speed_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) 
             return drawable(figure.timing.sentences), f"{text}; {figure.note}" if figure.note else text
 
         name = column(engine, precision).partition(", ")[2]
-        axis = "Sentences a second, beam search in the best batch"
+        axis = "Sentences a second, beam search"
         measure = _Measure(f"speed-{place}", f"Quality and speed: {name}", axis, True, value)
         if drawn := _chart(table, looks, intervals, measure):
             found.append((name, drawn))
@@ -123,8 +124,8 @@ def _chart(table: Table, looks: Mapping[str, Look], intervals: Intervals, measur
     return Chart(
         name=measure.name,
         title=measure.title,
-        text=_caption(measure, len(points) - len(shown), bool(intervals), ratios),
-        across=Scale(f"{measure.axis}{', by ratio' if ratios else ''}; {direction}", across.ticks()),
+        text=_caption(len(points) - len(shown), bool(intervals)),
+        across=Scale(f"{measure.axis}{', log scale' if ratios else ''}; {direction}", across.ticks()),
         up=Scale(f"BLEU on {table.sample.primary}; more is better \u2191", from_top(up.ticks())),
         numbers=_numbers(points, best, measure),
         height=HEIGHT,
@@ -197,13 +198,10 @@ def _families(points: Sequence[_Point], spots: Mapping[str, Spot]) -> tuple[Line
     return tuple(found)
 
 
-def _caption(measure: _Measure, left_out: int, tested: bool, ratios: bool) -> str:
+def _caption(left_out: int, tested: bool) -> str:
     bars = "the interval of BLEU" if tested else "one standard deviation over seeds each way"
     more = f" {left_out:,} rows further down are left out." if left_out else ""
-    scale = " Equal distances across are equal ratios." if ratios else ""
-    return (
-        f"Upright lines: {bars}.{scale}{more}"
-    )
+    return f"Upright lines: {bars}.{more}"
 
 
 def _numbers(points: Sequence[_Point], best: Sequence[int], measure: _Measure) -> Numbers:

@@ -9,8 +9,8 @@ from itertools import takewhile
 
 from bench.results import CurvePoint, Record
 from leaderboard.charts.axes import Axis, drawable, every, from_top
-from leaderboard.charts.chart import Chart, Entry, Line, Mark, Numbers, Scale
-from leaderboard.charts.looks import Look, families, family_name, numbered
+from leaderboard.charts.chart import Chart, Line, Mark, Numbers, Scale
+from leaderboard.charts.looks import Entry, Look, families, family_name, numbered
 from leaderboard.charts.tuning import MARKED, MOST_LINES
 from leaderboard.ranking import Row, Table
 

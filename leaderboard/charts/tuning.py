@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from leaderboard.charts.axes import Axis, every, from_top
-from leaderboard.charts.chart import Chart, Entry, Line, Mark, Numbers, Scale
-from leaderboard.charts.looks import Look, full_name
+from leaderboard.charts.chart import Chart, Line, Mark, Numbers, Scale
+from leaderboard.charts.looks import Entry, Look, full_name
 from leaderboard.sweeps import Curve, shown_trials
 
 MARKED = 8
