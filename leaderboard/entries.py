@@ -1,4 +1,4 @@
-"""A table's columns, and each row's values for them in full precision: what the page sorts by, and what its files hold."""
+"""A table's columns, and each row's values in full precision: what the page sorts by, and what its files hold."""
 
 from __future__ import annotations
 

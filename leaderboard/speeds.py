@@ -11,7 +11,7 @@ from bench.ruleset import RULES
 from leaderboard.ranking import Row, Table
 
 HEADLINES = (("pytorch", "float32"), ("ctranslate2", "int8"))
-"""The engines and precisions that a table shows unasked: the project's own decoder, and what a shipped student would run on."""
+"""What a table shows unasked: the project's own decoder, and what a shipped student would run on."""
 NAMES = {"pytorch": "PyTorch", "ctranslate2": "CTranslate2"}
 
 

@@ -43,6 +43,8 @@ class Standings:
             return "; ".join(row.unplaced)
         if row.sample.role == "teacher":
             return "the teacher is no student"
-        return (
-            f"not tested: {self.differences.untested.get(row.sample.row, 'there is no other row to test it against')}"
-        )
+        return f"not tested: {self.untested(row)}"
+
+    def untested(self, row: Row) -> str:
+        """Why a placed row has no test."""
+        return self.differences.untested.get(row.sample.row, "there is no other student to test it against")
