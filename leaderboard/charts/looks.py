@@ -47,6 +47,11 @@ def numbered(number: int) -> Look:
     return Look(f"colour-{number % COLOURS}", MARKS[number % len(MARKS)])
 
 
+def look_alone(row: Row) -> Look:
+    """Of a row on a page of its own."""
+    return {"baseline": PLAIN, "teacher": TEACHER}.get(row.sample.role) or numbered(0)
+
+
 def families(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     """The rows by the training runs that they came out of, in their order; most families are of one row."""
     found: list[list[Row]] = []
@@ -66,9 +71,9 @@ def looks(rows: Sequence[Row]) -> Mapping[str, Look]:
     found: dict[str, Look] = {}
     number = 0
     for family in families(rows):
-        role = family[0].sample.role
-        look = {"baseline": PLAIN, "teacher": TEACHER}.get(role) or numbered(number)
-        number += role == "method"
+        method = family[0].sample.role == "method"
+        look = numbered(number) if method else look_alone(family[0])
+        number += method
         found |= {row.sample.row: look for row in family}
     return found
 

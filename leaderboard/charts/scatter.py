@@ -66,9 +66,9 @@ def size_chart(table: Table, looks: Mapping[str, Look], intervals: Intervals) ->
 
 def cost_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) -> tuple[tuple[str, Chart], ...]:
     """BLEU against each total of the costs, by the total's name; those that have a chart."""
-    found = []
+    found, costs = [], {row.sample.row: row.costs for row in table.placed}
     for place, name in enumerate(EXTENTS):
-        seconds = {row.sample.row: row.costs[place].seconds.mean for row in table.placed if row.costs}
+        seconds = {row: totals[place].seconds.mean for row, totals in costs.items() if totals}
         longest = max(seconds.values(), default=0.0)
         unit, unit_name = next((each for each in UNITS if longest >= 2 * each[0]), UNITS[-1])
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from bench.results import CurvePoint, Record
 from leaderboard.charts.axes import Axis, drawable, every, from_top
 from leaderboard.charts.chart import Chart, Line, Mark, Numbers, Scale
-from leaderboard.charts.looks import Entry, Look, families, family_name, numbered
+from leaderboard.charts.looks import Entry, Look, families, family_name, look_alone, numbered
 from leaderboard.charts.tuning import MARKED, MOST_LINES
 from leaderboard.ranking import Row, Table
 
@@ -64,10 +64,10 @@ def table_training(table: Table, looks: Mapping[str, Look]) -> Chart | None:
     return _chart("training", "Dev loss during the training", text + more, LOSS, found[:MOST_LINES])
 
 
-def row_training(table: Table, row: Row, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+def row_training(row: Row) -> tuple[Chart, ...]:
     """What is known of a row's training: dev NLL, dev BLEU where it was measured, and the terms of its loss."""
-    look, seeds = looks[row.sample.row], "Thin: each seed. Thick: their mean, as far as all of them went."
-    if len(table.family(row)) > 1:
+    look, seeds = look_alone(row), "Thin: each seed. Thick: their mean, as far as all of them went."
+    if any(phase.kind == "training" and phase.shared_by > 1 for phase in row.sample.phases):
         seeds += " One run gave several students; this is the mean over them."
     charts = [
         _chart("dev-nll", "Dev loss", seeds, LOSS, _by_seed(row, look, lambda point: point.dev_nll)),

@@ -46,7 +46,7 @@ def _chart(curves: Sequence[Curve], looks: Mapping[str, Look], against: Literal[
                 points[number][1],
                 look,
                 (curve.row,),
-                (name, f"{measure} {curve.best[number]:.2f}", f"{number + 1} trials",
+                (name, f"{measure} {curve.best[number]:.2f}", f"{number + 1} {'trials' if number else 'trial'}",
                  f"{curve.hours[number]:.3g} device-hours"),
             )
             for number in range(len(points) - 1, -1, -every(len(points), MARKED))
