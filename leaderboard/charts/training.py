@@ -55,7 +55,7 @@ def mean_series(records: Sequence[Record], value: Value) -> Series:
 def table_training(table: Table, looks: Mapping[str, Look]) -> Chart | None:
     """Dev NLL of the rows of a table, the mean over seeds; rows of one run have one line. None without curves."""
     found = []
-    for family in families(table.placed or table.unplaced):
+    for family in families(table.placed):
         if series := mean_series(family[0].finished, lambda point: point.dev_nll):
             found.append(_Drawn(family_name(family), series, looks[family[0].sample.row], family))
     found.sort(key=lambda drawn: min(value for _, value in drawn.series))
