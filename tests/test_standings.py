@@ -108,7 +108,5 @@ class TestPairs:
         p = np.triu(np.array(values).reshape(size, size), 1)
         pairs = Pairs({str(each): float(each // 2) for each in range(size)}, p + p.T, 0.5)
         names = [str(each) for each in range(0, size, 2)]
-        counted = {
-            one: sum(pairs[other, one].outcome == "better" for other in names if other != one) for one in names
-        }
+        counted = {one: sum(pairs[other, one].outcome == "better" for other in names if other != one) for one in names}
         assert pairs.better(names) == counted
