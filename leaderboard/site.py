@@ -17,6 +17,7 @@ from bench.results import Record
 from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_page, table_page
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
+from leaderboard.entries import entries
 from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages
 from leaderboard.overview import groups
@@ -104,10 +105,11 @@ def _write_site(work: Path, stored: Mapping[tuple[str, str, int], Stored], notes
 def _write_table(site: Site, standings: Standings) -> None:
     address = table_page(standings.table)
     files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
-    site.write(files["csv"], to_csv(standings))
-    site.write(files["json"], to_json(standings))
+    found = entries(standings)
+    site.write(files["csv"], to_csv(list(found.values())))
+    site.write(files["json"], to_json(standings.table, list(found.values())))
     shown = {"table": standings.table, "differences": standings.differences}
-    site.render("table.html", address, standings=standings, files=files, **shown)
+    site.render("table.html", address, standings=standings, entries=found, files=files, **shown)
 
 
 def _write_row(site: Site, standings: Standings, row: Row, members: Sequence[Stored], notes: list[str]) -> None:
