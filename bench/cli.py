@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bench.listing import Entry
 
 FORMATS = ("safetensors", "ctranslate2")
+STORE = Path("leaderboard/results")
+"""The records that the project publishes."""
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 """What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
@@ -305,12 +307,15 @@ def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
     """Build the static leaderboard from records."""
     from bench.records import read_records
     from leaderboard.costs import Factors
+    from leaderboard.reviews import read_reviews
     from leaderboard.site import build
 
-    reading = read_records(results or (Path("leaderboard/results"),))
+    folders = results or (STORE,)
+    reading = read_records(folders)
+    reviews = [review for folder in folders for review in read_reviews(folder)]
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
+    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors), reviews=reviews)
     click.echo(f"{len(reading.records)} records; page: {page}")
 
 

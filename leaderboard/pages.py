@@ -19,6 +19,7 @@ from leaderboard.costs import Factors
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
+from leaderboard.reviews import status
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -120,6 +121,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,
         "rules": RULES,
+        "status": status,
     }
     pages.filters |= {
         "accesses": text.accesses,

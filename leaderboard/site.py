@@ -20,6 +20,7 @@ from leaderboard.costs import Factors
 from leaderboard.method_pages import write_method_pages
 from leaderboard.pages import Site, Source
 from leaderboard.ranking import Row, aggregate, machine
+from leaderboard.reviews import Review
 from leaderboard.standings import Standings
 
 PARTS = ("index.html", "rules.html", "tables", "rows", "methods", "hypotheses", "records", "badges")
@@ -43,7 +44,14 @@ class Outputs:
     page: str
 
 
-def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), factors: Factors = NO_FACTORS) -> Path:
+def build(
+    records: Iterable[Stored],
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    factors: Factors = NO_FACTORS,
+    reviews: Sequence[Review] = (),
+) -> Path:
     """Write the site to the folder ``out`` and return its ``index.html``.
 
     The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
@@ -51,6 +59,7 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     Args:
         notes: sentences for the reader, such as what could not be read.
         factors: what the user states of the price of energy and devices.
+        reviews: what maintainers say of rows.
 
     Raises:
         UsageError: ``out`` holds something else than a site.
@@ -67,7 +76,7 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, told, factors)
+        _write_site(work, stored, told, factors, reviews)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -83,12 +92,18 @@ def _unfit(record: Record) -> str | None:
     return None
 
 
-def _write_site(work: Path, stored: Mapping[tuple[str, str, int], Stored], notes: list[str], factors: Factors) -> None:
+def _write_site(
+    work: Path,
+    stored: Mapping[tuple[str, str, int], Stored],
+    notes: list[str],
+    factors: Factors,
+    reviews: Sequence[Review],
+) -> None:
     records = [each.record for each in stored.values()]
     newest = max((record.created for record in records), default=None)
     machines = {machine(record.environment) for record in records}
     site = Site.at(work, Source(len(records), len(machines), newest), factors)
-    standings = [Standings(table, differences(table, stored)) for table in aggregate(records)]
+    standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
     for each in standings:
         site.render("table.html", table_page(each.table), table=each.table, differences=each.differences)
         for row in each.table.rows:
