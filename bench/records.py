@@ -64,7 +64,12 @@ def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "schema_version": 3, "phases": phases, "energy": "not measured: recorded before energy was"}
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew no curves."""
+    return {**data, "schema_version": 4}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """The step from each earlier schema version to the next; whoever raises ``SCHEMA_VERSION`` adds the step here."""
 
 

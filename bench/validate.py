@@ -139,6 +139,7 @@ class _Check:
         yield from self._budget()
         yield from self._seeds()
         yield from self._phases()
+        yield from self._curve()
         if record.status == "ok":
             yield from self._complete()
         broken = check_files(self.stored)
@@ -191,6 +192,24 @@ class _Check:
             seconds = sum(phase.seconds for phase in self.record.phases if phase.artifact == artifact)
             if RULES.unaccounted(wall, seconds):
                 yield f"the phases of artifact {artifact[:12]} take {seconds:.2f} s, its making took {wall:.2f} s."
+
+    def _curve(self) -> Iterator[str]:
+        """Whether its curve ends where its training does, and has the checkpoint that was chosen."""
+        if (training := self.record.training) is None:
+            return
+        if not (curve := training.curve):
+            if self.strict:
+                yield "it has no curve of its training."
+            return
+        if curve[-1].target_tokens != training.target_tokens:
+            yield f"its curve ends at {curve[-1].target_tokens} target tokens, not at {training.target_tokens}."
+        last = [point for point in curve if point.stage == curve[-1].stage]
+        if (lowest := min(point.dev_loss for point in last)) != training.best_dev_loss:
+            yield f"the lowest dev loss of its curve is {lowest:.6f}, not {training.best_dev_loss}."
+        scores = [-point.dev_loss if point.dev_bleu is None else point.dev_bleu for point in last]
+        best = last[scores.index(max(scores))].update
+        if best != training.best_update:
+            yield f"the best point of its curve is at update {best}, not at {training.best_update}."
 
     def _complete(self) -> Iterator[str]:
         record = self.record

@@ -12,6 +12,7 @@ from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics, statistics_content
 from bench.records import write_record
 from bench.results import (
+    CurvePoint,
     DeliveryRecord,
     Environment,
     MethodRecord,
@@ -40,6 +41,22 @@ SIGNATURES = {
 def make_hypotheses(seed: int = 1, sets: tuple[str, ...] = ("test", "dev"), sentences: int = 3) -> dict[str, list[str]]:
     """Made-up output lines for each test set."""
     return {name: [f"Satz {number} von {name}, Lauf {seed}." for number in range(sentences)] for name in sets}
+
+
+def make_curve(shift: float = 0.0) -> tuple[CurvePoint, ...]:
+    """The curve of made-up records, whose losses are ``shift`` higher."""
+    points = ((100, 60_000, 4.5, 4.2), (200, 120_000, 3.5, 3.0), (300, 175_000, 3.21, 2.6), (310, 180_400, 3.25, 2.7))
+    return tuple(
+        CurvePoint(
+            stage=0,
+            update=update,
+            target_tokens=tokens,
+            dev_loss=loss + shift,
+            dev_nll=nll + shift,
+            terms={"nll": nll + 0.5, "kd": nll - 0.5},
+        )
+        for update, tokens, loss, nll in points
+    )
 
 
 def make_record(
@@ -108,6 +125,7 @@ def make_record(
             best_update=300,
             best_dev_loss=3.21,
             stages=({"name": "training", "updates": 310},),
+            curve=make_curve(),
         ),
         "phases": (
             Phase(name="tokenizer", kind="common", seconds=2.0, shared_by=10),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from factories import make_failed, make_record, store
+from factories import make_curve, make_failed, make_record, store
 
 from bench.cli import group
 from bench.data import datasets
@@ -147,6 +147,32 @@ def test_statistics_of_other_outputs_are_found_though_they_give_the_score(tmp_pa
     assert verdict.problems == ("test: the statistics of sentence 2 are not those of its output and reference.",)
 
 
+def with_training(**changes):
+    return lambda record: record.model_copy(update={"training": record.training.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (with_training(curve=()), "it has no curve of its training."),
+        (with_training(curve=make_curve()[:-1]), "its curve ends at 175000 target tokens, not at 180400."),
+        (with_training(best_dev_loss=3.0), "the lowest dev loss of its curve is 3.210000, not 3.0."),
+        (with_training(best_update=310), "the best point of its curve is at update 300, not at 310."),
+        (
+            with_training(
+                curve=tuple(
+                    point.model_copy(update={"dev_bleu": bleu}) for point, bleu in zip(make_curve(), (1, 2, 3, 4))
+                )
+            ),
+            "the best point of its curve is at update 310, not at 300.",
+        ),
+    ],
+    ids=["none", "end", "lowest", "best", "best by BLEU"],
+)
+def test_a_curve_that_is_not_of_the_training_is_found(tmp_path, change, problem):
+    assert problems(tmp_path, change(valid())) == [problem]
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
@@ -213,7 +239,7 @@ def test_outputs_that_are_no_text_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", '{"schema_version": 2, "phases": [{}]}', '{"schema_version": 99}', '{"schema_version": 3}', '{"a": NaN}'],
+    ["{", '{"schema_version": 2, "phases": [{}]}', '{"schema_version": 99}', '{"schema_version": 4}', '{"a": NaN}'],
 )
 def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
