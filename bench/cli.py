@@ -325,7 +325,7 @@ def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
 @json_option
 def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) -> int:
     """Check records, files or folders: schema, files, seeds, costs, and scores computed again from the outputs."""
-    from bench.validate import Validator, summary
+    from bench.validation import Validator, summary
 
     verdicts = Validator(data_dir).validate(results)
     if as_json:
