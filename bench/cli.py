@@ -335,6 +335,29 @@ def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) ->
     return FAILED_ROWS if any(verdict.problems for verdict in verdicts) else 0
 
 
+@group.command("submit")
+@click.argument("rows", metavar="ROW...", nargs=-1, required=True)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=STORE, show_default=True,
+              help="The published store.")  # fmt: skip
+@runs_option
+@data_dir_option
+def submit_(rows: tuple[str, ...], results: Path, runs: Path, data_dir: Path | None) -> int:
+    """Copy finished rows ([DATASET/]ROW[@SEED], or all) into the published store, for a pull request."""
+    from bench.submit import described, submit
+    from bench.validation import summary
+
+    done = submit(runs, rows, results, data_dir)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    if done.refused:
+        for reason in done.refused:
+            click.echo(f"refused: {reason}", err=True)
+        click.echo("nothing was copied.", err=True)
+        return FAILED_ROWS
+    click.echo("\n".join([*summary(done.verdicts), *described(done, results)]))
+    return 0
+
+
 @group.command()
 @click.option("--speed", is_flag=True, help="Measure instead how fast this machine trains and searches: a few minutes.")
 @click.option("--preset", help="Shapes and batches of --speed; default: small.")
