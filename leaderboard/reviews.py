@@ -9,16 +9,13 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from bench.config import Frozen, explain
 from bench.errors import DataError
 from bench.results import Count, Name, Record
-
-if TYPE_CHECKING:
-    from leaderboard.ranking import Row
 
 FILE = "reviews.toml"
 WITHDRAWN = ("unreliable", "superseded")
@@ -102,20 +99,3 @@ def indexed(reviews: Iterable[Review]) -> Reviewed:
 def withdrawn(reviews: Sequence[Review]) -> tuple[str, ...]:
     """Why a row with these reviews is never ranked; nothing for one that may be."""
     return tuple(each.reason for verdict in WITHDRAWN for each in reviews if each.verdict == verdict)
-
-
-def status(row: Row) -> str:
-    """How far a row's figures were checked by others than those who measured them.
-
-    ``unreliable`` and ``superseded`` before all; else ``re-run`` where any of its seeds was run again, ``re-scored``
-    where the outputs of all of them were scored again, and ``self-reported``.
-    """
-    for verdict in WITHDRAWN:
-        if any(each.verdict == verdict for each in row.reviews):
-            return verdict
-    found = {verdict: [each for each in row.reviews if each.verdict == verdict] for verdict in ("re-run", "re-scored")}
-    if any(each.covers(record) for each in found["re-run"] for record in row.finished):
-        return "re-run"
-    if row.finished and all(any(each.covers(record) for each in found["re-scored"]) for record in row.finished):
-        return "re-scored"
-    return "self-reported"

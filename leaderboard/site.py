@@ -17,7 +17,9 @@ from bench.results import Record
 from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_page, table_page
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
+from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages
+from leaderboard.overview import groups
 from leaderboard.pages import Site, Source
 from leaderboard.ranking import Row, aggregate, machine
 from leaderboard.reviews import Review
@@ -105,13 +107,22 @@ def _write_site(
     site = Site.at(work, Source(len(records), len(machines), newest), factors)
     standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
     for each in standings:
-        site.render("table.html", table_page(each.table), table=each.table, differences=each.differences)
+        _write_table(site, each)
         for row in each.table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
             _write_row(site, each, row, members, notes)
     write_method_pages(site, standings)
     site.render("rules.html", RULES_PAGE)
-    site.render("index.html", OVERVIEW, standings=standings, notes=notes)
+    site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
+
+
+def _write_table(site: Site, standings: Standings) -> None:
+    address = table_page(standings.table)
+    files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
+    site.write(files["csv"], to_csv(standings))
+    site.write(files["json"], to_json(standings))
+    shown = {"table": standings.table, "differences": standings.differences}
+    site.render("table.html", address, standings=standings, files=files, **shown)
 
 
 def _write_row(site: Site, standings: Standings, row: Row, members: Sequence[Stored], notes: list[str]) -> None:

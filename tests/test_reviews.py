@@ -12,7 +12,8 @@ from pages import Page
 from bench.errors import DataError
 from bench.results import Record
 from leaderboard.ranking import Row, aggregate
-from leaderboard.reviews import Review, read_reviews, status
+from leaderboard.reviews import Review, read_reviews
+from leaderboard.status import status
 
 WORD = "word_level.2-2.quick.0badcafe"
 PLAIN = "baseline.2-2.quick.0badcafe"
