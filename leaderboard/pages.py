@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from bench.ruleset import RULES
 from leaderboard import addresses, speeds, text
+from leaderboard.badges import badges
 from leaderboard.costs import Factors
 from leaderboard.entries import columns, entry
 from leaderboard.plots import dot_plot, tuning_plot
@@ -119,6 +120,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "columns": columns,
         "entry": entry,
         "status": status,
+        "badges": badges,
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,
         "rules": RULES,

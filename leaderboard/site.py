@@ -15,6 +15,7 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
 from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_page, table_page
+from leaderboard.badges import badges
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
 from leaderboard.exports import to_csv, to_json
@@ -112,6 +113,8 @@ def _write_site(
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
             _write_row(site, each, row, members, notes)
     write_method_pages(site, standings)
+    for badge in badges(standings):
+        site.write(badge.address, site.environment.get_template("badge.svg").render(badge=badge))
     site.render("rules.html", RULES_PAGE)
     site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
 
