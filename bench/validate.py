@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.corpus import ParallelText
-from bench.data.datasets import DATASETS
 from bench.errors import DataError, UsageError
 from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
@@ -24,7 +23,7 @@ from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statisti
 from bench.records import Stored, check_files, parse_record
 from bench.results import Record, Score
 from bench.ruleset import RULES
-from bench.store import content_hash
+from bench.texts import Text, Texts
 
 TOLERANCE = 1e-6
 """By which a score may differ from one that is computed again."""
@@ -43,27 +42,15 @@ class Verdict:
     """What could not be checked, and why."""
 
 
-@dataclass(frozen=True)
-class Text:
-    """A data set as it is here."""
-
-    identity: str
-    """Its hash, as records have it."""
-    dev: ParallelText
-    tests: dict[str, ParallelText]
-
-    def sets(self, record: Record) -> dict[str, ParallelText]:
-        """All that a row of the record's recipe is scored on; dev is cut as its preset says."""
-        pairs = record.recipe.get("dev_pairs", 0)
-        return {RULES.selection: self.dev.first(pairs if isinstance(pairs, int) else 0), **self.tests}
-
-
 @dataclass
 class Validator:
     """Checks records; a data set is read once for all of them."""
 
     data_dir: Path | None = None
-    _texts: dict[str, Text | str] = field(default_factory=dict)
+    _texts: Texts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._texts = Texts(self.data_dir)
 
     def validate(self, paths: Iterable[Path]) -> tuple[Verdict, ...]:
         """What is found of each record among files and below folders.
@@ -83,25 +70,9 @@ class Validator:
         except OSError as error:
             return Verdict(path, (f"it cannot be read: {error.strerror}.",))
         current = json.loads(content)["schema_version"] == type(stored.record).model_fields["schema_version"].default
-        check = _Check(stored, self._text(stored.record.dataset), strict=current)
+        check = _Check(stored, self._texts.get(stored.record.dataset), strict=current)
         problems = [] if path.name == stored.record.file else [f"the file must be called {stored.record.file!r}."]
         return Verdict(path, (*problems, *check.problems()), tuple(check.skipped()))
-
-    def _text(self, name: str) -> Text | str:
-        """The data set, or why it is not here."""
-        if name not in self._texts:
-            self._texts[name] = self._read(name)
-        return self._texts[name]
-
-    def _read(self, name: str) -> Text | str:
-        if name not in DATASETS:
-            return f"{name} is no data set that comes with the program"
-        try:
-            splits = DATASETS[name].load(self.data_dir)
-            identity = content_hash(DATASETS[name].identity(self.data_dir))
-        except DataError as error:
-            return str(error).rstrip(".")
-        return Text(identity, splits.dev, splits.tests)
 
 
 @dataclass(frozen=True)
