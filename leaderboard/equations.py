@@ -9,14 +9,15 @@ from latex2mathml.converter import convert
 from markupsafe import Markup
 
 NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
-ELEMENTS = frozenset(
+_ELEMENTS = (
     "math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd "
-    "mpadded mstyle".split()
+    "mpadded mstyle"
 )
-ATTRIBUTES = frozenset(
+_ATTRIBUTES = (
     "display mathvariant stretchy fence form accent accentunder movablelimits linethickness lspace rspace width "
-    "minsize maxsize displaystyle columnalign".split()
+    "minsize maxsize displaystyle columnalign"
 )
+ELEMENTS, ATTRIBUTES = frozenset(_ELEMENTS.split()), frozenset(_ATTRIBUTES.split())
 """What may stay of the converter's output: nothing that links, loads or runs."""
 
 
