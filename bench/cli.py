@@ -301,16 +301,23 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
     "--price", "price_per_hour", type=click.FloatRange(0, 1e6), help="Price of a device-hour, to show costs in money."
 )
 @click.option("--currency", default="", help="Of the price, as EUR.")
-def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
+@data_dir_option
+@methods_dir_option
+def publish(
+    results: tuple[Path, ...], out: Path, data_dir: Path | None, methods_dir: Path | None, **factors: Any
+) -> None:
     """Build the static leaderboard from records."""
+    from bench.publishing import known_here
     from bench.records import read_records
+    from bench.registry import load_methods
     from leaderboard.costs import Factors
     from leaderboard.site import build
 
     reading = read_records(results or (Path("leaderboard/results"),))
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
+    catalog = known_here(load_methods(methods_dir).found, data_dir)
+    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors), catalog=catalog)
     click.echo(f"{len(reading.records)} records; page: {page}")
 
 

@@ -22,10 +22,13 @@ from leaderboard.recipes import flatten
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
-INLINED = {"table.html": ("sort.js",)}
+INLINED = {
+    "table.html": ("sort.js",),
+    "hypotheses.html": ("hypotheses.css",),
+    "method.html": ("methods.css",),
+    "methods.html": ("methods.css",),
+}
 """Scripts and styles that a page has beside ``style.css``. From a file, a browser lets a page load none."""
-SHOWN_SENTENCES = 500
-"""How many sentences a page of hypotheses shows; the files hold all."""
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, halves of characters, and what would turn the direction of the text that follows."""
@@ -111,7 +114,6 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "counted": counted,
         "shares": shares,
         "further_scores": further_scores,
-        "shown_sentences": SHOWN_SENTENCES,
         "measured": speeds.measured,
         "together": speeds.together,
         "headlines": speeds.headlines,
