@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -68,5 +69,7 @@ def _settings(method: type[Method]) -> list[catalog.Setting]:
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         search = extra.get("search")
         searched = "" if search is None else extent(asdict(search))  # type: ignore[call-overload]
-        found.append(catalog.Setting(name, str(field.get_default()), searched, field.description or ""))
+        default = field.get_default(call_default_factory=True)
+        published = default if isinstance(default, str) else json.dumps(default, default=str)
+        found.append(catalog.Setting(name, published, searched, field.description or ""))
     return found

@@ -17,7 +17,7 @@ from leaderboard.word_diff import Run, runs
 
 T = TypeVar("T")
 
-SHOWN_SENTENCES = 300
+SHOWN_SENTENCES = 200
 """How many sentences a page shows from the first on; the files hold all."""
 SHOWN_SEEDS = 3
 """How many seeds' hypotheses stand beside each other; the files hold all."""

@@ -26,6 +26,8 @@ class Run:
 
 def runs(line: str, reference: str | None = None, plain: str | None = None) -> tuple[Run, ...]:
     """A line in runs, whose texts together are the line; without a text to compare with nothing is marked by it."""
+    if (reference is None or line == reference) and (plain is None or line == plain):
+        return (Run(line),)
     pieces = re.findall(r"\s+|\S+", line)
     words = tuple(piece for piece in pieces if not piece.isspace())
     flags = iter(zip(_foreign(words, reference), _foreign(words, plain)))
