@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from leaderboard.significance import (
     groups,
     hierarchical_bootstrap,
     holm,
+    limit_tests,
     randomisation_tests,
 )
 
@@ -89,6 +90,39 @@ class AgainstPlain(Pair):
     high: float
 
 
+class Pairs(Mapping[tuple[str, str], Pair]):
+    """All ordered pairs of the tested rows of a table, from an array: a thousand rows have a million of them."""
+
+    def __init__(self, means: Mapping[str, float], p: NDArray[np.float64], alpha: float) -> None:
+        """
+        Args:
+            means: the mean score of each row.
+            p: (rows, rows) corrected p-values, symmetric, in the order of ``means``.
+        """
+        self._means, self._p, self._alpha = means, p, alpha
+        self._places = {name: place for place, name in enumerate(means)}
+
+    def __getitem__(self, names: tuple[str, str]) -> Pair:
+        one, other = names
+        if one == other:
+            raise KeyError(names)
+        difference, p = self._means[one] - self._means[other], float(self._p[self._places[one], self._places[other]])
+        return Pair(difference, p, _outcome(difference, p, self._alpha))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return permutations(self._means, 2)
+
+    def __len__(self) -> int:
+        return len(self._means) * (len(self._means) - 1)
+
+    def better(self, names: Sequence[str]) -> dict[str, int]:
+        """For each of ``names``, how many of the others among them are significantly better."""
+        places = [self._places[name] for name in names]
+        means = np.array([self._means[name] for name in names])
+        real = (self._p[np.ix_(places, places)] <= self._alpha) & (means[None, :] > means[:, None])
+        return dict(zip(names, real.sum(axis=1).tolist()))
+
+
 @dataclass(frozen=True)
 class Differences:
     """Which rows of a table differ significantly in the metric that orders it. Rows are named by their ids."""
@@ -97,12 +131,14 @@ class Differences:
     """The placed rows that can be tested, in the table's order."""
     untested: Mapping[str, str]
     """Why a row is not tested; for tested rows, why they are not tested against the plain student."""
-    pairs: Mapping[tuple[str, str], Pair]
+    pairs: Pairs
     """Each tested row compared with each other one, both ways; corrected for all pairs of the table."""
     letters: Mapping[str, tuple[str, ...]]
-    """Rows with a letter in common are not significantly different."""
+    """Rows with a letter in common are not significantly different. There are none in a table of too many rows."""
     against_plain: Mapping[str, AgainstPlain]
     """Each tested row compared with the plain student; corrected for these tests only."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Of each tested row's mean score, over seeds and sentences."""
 
 
 @dataclass(frozen=True)
@@ -251,27 +287,42 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     names, systems = sorted(models), [models[name].statistics for name in sorted(models)]
     means = {name: models[name].spread("bleu").mean for name in names}
     places = list(combinations(range(len(names)), 2))
-    p = randomisation_tests(systems, places, "bleu", trials=rules.randomisations)
-    by_pair = {frozenset((names[a], names[b])): each for (a, b), each in zip(places, p)}
+    resolved = rules.resolved(len(places))
+    p = (
+        randomisation_tests(systems, places, "bleu", trials=rules.randomisations)
+        if resolved
+        else limit_tests(systems, places, "bleu")
+    )
+    by_pair = dict(zip(places, p))
+    adjusted = np.ones((len(names), len(names)))
+    if places:
+        above = tuple(np.array(places).T)
+        adjusted[above] = adjusted.T[above] = holm(p)
+    pairs = Pairs(means, adjusted, rules.alpha)
 
     ordered = [row for row in table.placed if row.sample.row in models]
     ids = [row.sample.row for row in ordered]
-    pairs: dict[tuple[str, str], Pair] = {}
-    for (a, b), adjusted in zip(by_pair, holm(list(by_pair.values()))):
-        for one, other in ((a, b), (b, a)):
-            difference = means[one] - means[other]
-            pairs[one, other] = Pair(difference, adjusted, _outcome(difference, adjusted, rules.alpha))
-    real = {(a, b) for a, b in combinations(ids, 2) if pairs[a, b].outcome != "level"}
+    letters = {}
+    if resolved:
+        real = {(a, b) for a, b in combinations(ids, 2) if pairs[a, b].outcome != "level"}
+        letters = groups(ids, real)
 
     against: dict[str, AgainstPlain] = {}
     if plain in models:
-        others = [name for name in ids if name != plain]
-        for name, adjusted in zip(others, holm([by_pair[frozenset((name, plain))] for name in others])):
+        others, place = [name for name in ids if name != plain], {name: number for number, name in enumerate(names)}
+        own = [by_pair[min(place[name], place[plain]), max(place[name], place[plain])] for name in others]
+        for name, corrected in zip(others, holm(own)):
             difference = means[name] - means[plain]
-            outcome = _outcome(difference, adjusted, rules.alpha)
+            outcome = _outcome(difference, corrected, rules.alpha)
             low, high = _interval(models[name], models[plain], "bleu", rules)
-            against[name] = AgainstPlain(difference, adjusted, outcome, low, high)
-    return Differences(tuple(ordered), untested, pairs, groups(ids, real), against)
+            against[name] = AgainstPlain(difference, corrected, outcome, low, high)
+    intervals = {
+        name: hierarchical_bootstrap(
+            models[name].statistics, None, "bleu", replicates=rules.replicates, level=rules.level
+        )
+        for name in ids
+    }
+    return Differences(tuple(ordered), untested, pairs, letters, against, intervals)
 
 
 def _outcome(difference: float, p: float, alpha: float) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,22 +15,24 @@ from markupsafe import Markup
 from bench.ruleset import RULES
 from leaderboard import addresses, speeds, text
 from leaderboard.costs import Factors
+from leaderboard.entries import columns, entry
 from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
+from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
 INLINED = {
-    "table.html": ("sort.js",),
+    "index.html": ("overview.css",),
+    "table.html": ("table.css", "table.js"),
     "hypotheses.html": ("hypotheses.css",),
     "method.html": ("methods.css",),
     "methods.html": ("methods.css",),
 }
 """Scripts and styles that a page has beside ``style.css``. From a file, a browser lets a page load none."""
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, halves of characters, and what would turn the direction of the text that follows."""
+MOST_NOTES = 200
+"""That the overview tells."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_printable,
+        finalize=_finalize,
     )
     pages.globals |= {
         "source": source,
@@ -114,16 +115,19 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "counted": counted,
         "shares": shares,
         "further_scores": further_scores,
+        "most_notes": MOST_NOTES,
         "measured": speeds.measured,
         "together": speeds.together,
         "headlines": speeds.headlines,
-        "speed_headlines": speeds.HEADLINES,
-        "speed_column": speeds.column,
+        "columns": columns,
+        "entry": entry,
+        "status": status,
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,
         "rules": RULES,
     }
     pages.filters |= {
+        "anchor": text.anchor,
         "accesses": text.accesses,
         "spread": text.spread,
         "signed": text.signed,
@@ -144,6 +148,6 @@ def _environment(source: Source, factors: Factors) -> Environment:
     return pages
 
 
-def _printable(value: Any) -> Any:
-    """Make unprintable characters visible; the autoescape that follows deals with markup."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
+def _finalize(value: Any) -> Any:
+    """The last step before the autoescape, which deals with markup."""
+    return text.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

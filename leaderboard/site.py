@@ -19,7 +19,9 @@ from leaderboard.again import again
 from leaderboard.catalog import Catalog
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
+from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages
+from leaderboard.overview import groups
 from leaderboard.pages import Site, Source
 from leaderboard.published import on_dataset
 from leaderboard.ranking import Row, aggregate, machine
@@ -106,14 +108,7 @@ def _write_site(
     standings = [Standings(table, differences(table, stored)) for table in aggregate(records)]
     titles = {row.sample.method.name: row.sample.method.title for each in standings for row in each.table.rows}
     for each in standings:
-        site.render(
-            "table.html",
-            table_page(each.table),
-            table=each.table,
-            differences=each.differences,
-            published=on_dataset(each.table.sample.dataset),
-            titles=titles,
-        )
+        _write_table(site, each, titles)
         plain = _outputs(each.table.baseline, stored) if each.table.baseline else {}
         for row in each.table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
@@ -121,7 +116,17 @@ def _write_site(
             _write_row(site, each, row, members, against, notes, catalog)
     write_method_pages(site, standings, catalog)
     site.render("rules.html", RULES_PAGE)
-    site.render("index.html", OVERVIEW, standings=standings, notes=notes)
+    site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
+
+
+def _write_table(site: Site, standings: Standings, titles: Mapping[str, str]) -> None:
+    address = table_page(standings.table)
+    files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
+    site.write(files["csv"], to_csv(standings))
+    site.write(files["json"], to_json(standings))
+    shown = {"table": standings.table, "differences": standings.differences}
+    elsewhere = on_dataset(standings.table.sample.dataset)
+    site.render("table.html", address, standings=standings, files=files, published=elsewhere, titles=titles, **shown)
 
 
 def _outputs(row: Row, stored: Mapping[tuple[str, str, int], Stored]) -> dict[int, Outputs]:
