@@ -303,9 +303,15 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
     "--price", "price_per_hour", type=click.FloatRange(0, 1e6), help="Price of a device-hour, to show costs in money."
 )
 @click.option("--currency", default="", help="Of the price, as EUR.")
-def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
+@data_dir_option
+@methods_dir_option
+def publish(
+    results: tuple[Path, ...], out: Path, data_dir: Path | None, methods_dir: Path | None, **factors: Any
+) -> None:
     """Build the static leaderboard from records."""
+    from bench.publishing import known_here
     from bench.records import read_records
+    from bench.registry import load_methods
     from leaderboard.costs import Factors
     from leaderboard.reviews import read_reviews
     from leaderboard.site import build
@@ -315,7 +321,10 @@ def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
     reviews = [review for folder in folders for review in read_reviews(folder)]
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors), reviews=reviews)
+    page = build(
+        reading.records, out, notes=list(reading.problems), factors=Factors(**factors),
+        catalog=known_here(load_methods(methods_dir).found, data_dir), reviews=reviews,
+    )  # fmt: skip
     click.echo(f"{len(reading.records)} records; page: {page}")
 
 

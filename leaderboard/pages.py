@@ -24,10 +24,14 @@ from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
-INLINED = {"index.html": ("overview.css",), "table.html": ("table.css", "table.js")}
+INLINED = {
+    "index.html": ("overview.css",),
+    "table.html": ("table.css", "table.js"),
+    "hypotheses.html": ("hypotheses.css",),
+    "method.html": ("methods.css",),
+    "methods.html": ("methods.css",),
+}
 """Scripts and styles that a page has beside ``style.css``. From a file, a browser lets a page load none."""
-SHOWN_SENTENCES = 500
-"""How many sentences a page of hypotheses shows; the files hold all."""
 MOST_NOTES = 200
 """That the overview tells."""
 
@@ -112,7 +116,6 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "counted": counted,
         "shares": shares,
         "further_scores": further_scores,
-        "shown_sentences": SHOWN_SENTENCES,
         "most_notes": MOST_NOTES,
         "measured": speeds.measured,
         "together": speeds.together,

@@ -16,7 +16,8 @@ from bench.errors import UsageError
 from bench.records import read_records
 from bench.results import Record
 from bench.ruleset import RULES
-from leaderboard.site import SHOWN_SENTENCES, build
+from leaderboard.side_by_side import SHOWN_SENTENCES
+from leaderboard.site import build
 from leaderboard.text import web_address
 
 

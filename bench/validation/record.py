@@ -16,27 +16,13 @@ from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statisti
 from bench.records import Stored, check_files
 from bench.results import Record, Score
 from bench.ruleset import RULES
+from bench.texts import Text
 from bench.validation.text import foreign
 
 TOLERANCE = 1e-6
 """By which a score may differ from one that is computed again."""
 MOST_SEEDS = 1000
 """That a row can have asked for: a record is nobody's word for what is worth looking for."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """A data set as it is here."""
-
-    identity: str
-    """Its hash, as records have it."""
-    dev: ParallelText
-    tests: dict[str, ParallelText]
-
-    def sets(self, record: Record) -> dict[str, ParallelText]:
-        """All that a row of the record's recipe is scored on; dev is cut as its preset says."""
-        pairs = record.recipe.get("dev_pairs", 0)
-        return {RULES.selection: self.dev.first(pairs if isinstance(pairs, int) else 0), **self.tests}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.data.datasets import DATASETS
 from bench.errors import DataError, UsageError
 from bench.records import Stored, parse_record
 from bench.results import SCHEMA_VERSION
-from bench.store import content_hash
+from bench.texts import Texts
 from bench.validation.folder import Contents, contents, review_problems, row_problems, row_warnings
-from bench.validation.record import Check, Text
+from bench.validation.record import Check
 from leaderboard.reviews import FILE as REVIEWS
 
 
@@ -40,7 +39,10 @@ class Validator:
     """Checks records; a data set is read once for all of them."""
 
     data_dir: Path | None = None
-    _texts: dict[str, Text | str] = field(default_factory=dict)
+    _texts: Texts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._texts = Texts(self.data_dir)
 
     def validate(self, paths: Iterable[Path]) -> tuple[Verdict, ...]:
         """What is found of each record among files and below folders; of folders, also of what else lies in them.
@@ -68,26 +70,10 @@ class Validator:
         self, path: Path, stored: Stored, strict: bool, problems: Sequence[str], warnings: tuple[str, ...]
     ) -> Verdict:
         record = stored.record
-        check = Check(stored, self._text(record.dataset), strict)
+        check = Check(stored, self._texts.get(record.dataset), strict)
         problems = (*problems, *check.problems())
         row, rescored = f"{record.dataset}/{record.row}", check.rescored and not problems
         return Verdict(path, problems, tuple(check.skipped()), warnings, row, record.seed, rescored)
-
-    def _text(self, name: str) -> Text | str:
-        """The data set, or why it is not here."""
-        if name not in self._texts:
-            self._texts[name] = self._read(name)
-        return self._texts[name]
-
-    def _read(self, name: str) -> Text | str:
-        if name not in DATASETS:
-            return f"{name} is no data set that comes with the program"
-        try:
-            splits = DATASETS[name].load(self.data_dir)
-            identity = content_hash(DATASETS[name].identity(self.data_dir))
-        except DataError as error:
-            return str(error).rstrip(".")
-        return Text(identity, splits.dev, splits.tests)
 
 
 def summary(verdicts: Sequence[Verdict]) -> list[str]:
