@@ -288,11 +288,8 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     means = {name: models[name].spread("bleu").mean for name in names}
     places = list(combinations(range(len(names)), 2))
     resolved = rules.resolved(len(places))
-    p = (
-        randomisation_tests(systems, places, "bleu", trials=rules.randomisations)
-        if resolved
-        else limit_tests(systems, places, "bleu")
-    )
+    tests = randomisation_tests if resolved else limit_tests
+    p = tests(systems, places, "bleu", trials=rules.randomisations)
     by_pair = dict(zip(places, p))
     adjusted = np.ones((len(names), len(names)))
     if places:

@@ -37,7 +37,7 @@ class Figures(Frozen):
     metric: Said
     """The variant of the score, as the source has it."""
     students: Said
-    """What the students' names are counted in."""
+    """What the students are, before their names."""
     scores: tuple[tuple[Said, Score, Score], ...] = ()
     """A student's name, its score, and the plain student's."""
     gains: tuple[tuple[Said, float], ...] = ()

@@ -80,13 +80,19 @@ def randomisation_tests(
     return [found[pair] for pair in pairs]
 
 
-def limit_tests(systems: Sequence[System], pairs: Sequence[tuple[int, int]], metric: Metric) -> list[float]:
+def limit_tests(
+    systems: Sequence[System],
+    pairs: Sequence[tuple[int, int]],
+    metric: Metric,
+    *,
+    trials: int = RULES.randomisations,
+) -> list[float]:
     """Two-sided p of the statistic of :func:`randomisation_tests` by what its trials approach over many sentences.
 
     Pseudo-models get sums of many small, independent parts, so that their scores are normal and alike but for what all
     have in common, and t is Student's with seeds(A) + seeds(B) - 2 degrees of freedom where both have equally many.
     Where not, min(seeds) - 1 degrees are never too many (Mickey & Brown 1966). It costs next to nothing and has no
-    smallest p, which trials have: 1 / (1 + trials). Systems that do not vary are tested by trials here too.
+    smallest p, which trials have: 1 / (1 + trials). Systems that do not vary are tested by ``trials`` here too.
 
     Raises:
         ValueError: a system without models, or models of unequal numbers of sentences.
@@ -104,7 +110,7 @@ def limit_tests(systems: Sequence[System], pairs: Sequence[tuple[int, int]], met
     p = np.ones(len(pairs))
     p[usable] = 2 * stdtr(freedom[usable], -np.abs(means[a] - means[b])[usable] / error[usable])
     rest = np.flatnonzero(~usable).tolist()
-    p[rest] = randomisation_tests(systems, [pairs[each] for each in rest], metric)
+    p[rest] = randomisation_tests(systems, [pairs[each] for each in rest], metric, trials=trials)
     return [float(each) for each in p]
 
 

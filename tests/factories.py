@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from bench.config import Depth, ModelConfig, preset
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics, statistics_content
-from bench.records import write_record
+from bench.records import Stored, write_record
 from bench.results import (
     CurvePoint,
     DeliveryRecord,
@@ -30,6 +30,9 @@ from bench.results import (
     row_id,
     statistics_file,
 )
+from leaderboard.comparison import differences
+from leaderboard.ranking import aggregate
+from leaderboard.standings import Standings
 
 STUDENT = Depth(2, 2)
 SIGNATURES = {
@@ -270,3 +273,10 @@ def seeds(method: str, values: list[float], **fields: Any) -> list[Record]:
 def plain(values: tuple[float, ...] = (10.0, 11.0, 12.0), **fields: Any) -> list[Record]:
     """Finished records of the plain student."""
     return seeds("baseline", list(values), role="baseline", **fields)
+
+
+def standings(records: Iterable[Record]) -> Standings:
+    """Of the only table of these records, which have no files."""
+    stored = {(each.dataset, each.row, each.seed): Stored(each, Path()) for each in records}
+    (table,) = aggregate(each.record for each in stored.values())
+    return Standings(table, differences(table, stored))

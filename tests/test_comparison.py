@@ -218,6 +218,28 @@ class TestTable:
             other.record.row: "its references or signatures are other ones",
         }
 
+    def test_intervals_are_those_of_the_row_alone(self, found):
+        got = differences(table_of(found), by_key(found), QUICK)
+        assert got.intervals.keys() == {row.sample.row for row in got.tested}
+        for name, (low, high) in got.intervals.items():
+            members = [each for each in found if each.record.row == name]
+            assert low < np.mean([each.record.scores["test"].bleu for each in members]) < high
+            systems = [each.statistics("test") for each in members]
+            assert (low, high) == hierarchical_bootstrap(systems, None, "bleu", replicates=200)
+
+    def test_too_many_pairs_for_the_trials_take_p_from_their_limit(self, found):
+        """Six pairs at 0.05 need p of 0.0083, and 99 trials give 0.01 at least: nothing could differ."""
+        coarse = Ruleset(randomisations=99, replicates=50)
+        assert (coarse.resolved(5), coarse.resolved(6), coarse.most_tested) == (True, False, 3)
+        got, fine = (differences(table_of(found), by_key(found), rules) for rules in (coarse, RULES))
+        assert got.letters == {}
+        assert {pair: got.pairs[pair].outcome for pair in got.pairs} == {
+            pair: fine.pairs[pair].outcome for pair in fine.pairs
+        }
+        assert {name: each.outcome for name, each in got.against_plain.items()} == {
+            name: each.outcome for name, each in fine.against_plain.items()
+        }
+
     def test_records_of_old_have_no_tests(self):
         records: list[Record] = [*plain(), *seeds("m", [12.0, 13.0, 14.0])]
         (table,) = aggregate(records)
@@ -236,3 +258,4 @@ def test_the_rules_name_the_numbers_in_force():
     for part in ("p of at most 0.01", "Each of 5,000 trials", "90 % of cases", "700 resamples", "needs 4 seeds"):
         assert part in text
     assert RULES.alpha == 0.05
+    assert "A table of more than 32 rows" in " ".join(RULES.text())  # 33 have 528 pairs, and 500 / 10,001 is 0.05
