@@ -13,20 +13,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.ruleset import RULES
-from leaderboard import addresses, speeds, text
+from leaderboard import addresses, charts, speeds, text
 from leaderboard.badges import badges
 from leaderboard.costs import Factors
 from leaderboard.entries import columns, entry
-from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
 from leaderboard.status import status
-from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
+from leaderboard.sweeps import curves, extent, shared_values, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
 INLINED = {
     "index.html": ("overview.css",),
-    "table.html": ("table.css", "table.js"),
+    "table.html": ("table.css", "charts.css", "table.js", "charts.js"),
+    "row.html": ("charts.css", "charts.js"),
     "hypotheses.html": ("hypotheses.css",),
     "method.html": ("methods.css",),
     "methods.html": ("methods.css",),
@@ -104,10 +104,8 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "row_page": addresses.row_page,
         "table_page": addresses.table_page,
         "method_page": addresses.method_page,
-        "dot_plot": dot_plot,
-        "tuning_plot": tuning_plot,
+        "charts": charts,
         "curves": curves,
-        "shown_trials": shown_trials,
         "value_names": value_names,
         "shared_values": shared_values,
         "flatten": flatten,

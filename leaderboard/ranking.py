@@ -118,8 +118,8 @@ class Table:
 
     def family(self, row: Row) -> tuple[Row, ...]:
         """The rows that came out of the same training runs, itself among them."""
-        own = _runs(row)
-        return tuple(other for other in self.rows if other is row or own & _runs(other))
+        own = runs(row)
+        return tuple(other for other in self.rows if other is row or own & runs(other))
 
     def family_costs(self, row: Row) -> tuple[Total, ...]:
         """What all rows of its family took together."""
@@ -218,7 +218,7 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
     return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
 
 
-def _runs(row: Row) -> set[str]:
+def runs(row: Row) -> set[str]:
     """The artifacts of its finished seeds' trainings."""
     phases = (phase for record in row.finished for phase in record.phases)
     return {phase.artifact for phase in phases if phase.kind == "training" and phase.artifact}
