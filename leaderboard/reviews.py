@@ -55,10 +55,10 @@ class Review(Frozen):
 
     @property
     def reason(self) -> str:
-        """Why the row is not ranked, where its verdict is one of ``WITHDRAWN``."""
+        """Why the row is not ranked, where its verdict is one of ``WITHDRAWN``; without a full stop."""
         named = f"superseded by {self.by_row}" if self.by_row else f"marked {self.verdict}"
         which = f" for seed {', '.join(map(str, self.seeds))}" if self.seeds else ""
-        return f"{named}{which} ({self.by}, {self.date}): {self.note}"
+        return f"{named}{which} ({self.by}, {self.date}): {self.note.rstrip('.')}"
 
 
 Reviewed = Mapping[tuple[str, str], tuple[Review, ...]]

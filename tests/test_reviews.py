@@ -66,9 +66,9 @@ def test_a_row_without_a_finished_seed_was_never_scored_again():
     ("given", "reason"),
     [
         (review("unreliable", note="Its test text was in training."),
-         "marked unreliable (A. Maintainer, 2026-01-02): Its test text was in training."),
+         "marked unreliable (A. Maintainer, 2026-01-02): Its test text was in training"),
         (review("unreliable", seeds=(1, 3)), "marked unreliable for seed 1, 3 (A. Maintainer, 2026-01-02): All was"),
-        (review("superseded"), f"superseded by {PLAIN} (A. Maintainer, 2026-01-02): All was well."),
+        (review("superseded"), f"superseded by {PLAIN} (A. Maintainer, 2026-01-02): All was well"),
     ],
 )  # fmt: skip
 def test_a_withdrawn_row_is_shown_apart_with_the_note(given, reason):
@@ -76,6 +76,7 @@ def test_a_withdrawn_row_is_shown_apart_with_the_note(given, reason):
     assert [each.sample.row for each in table.placed] == [PLAIN]
     (apart,) = table.unplaced
     assert apart.unplaced[0].startswith(reason)
+    assert not apart.unplaced[0].endswith(".")
 
 
 def test_nothing_is_compared_with_a_withdrawn_plain_student():
