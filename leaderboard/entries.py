@@ -13,6 +13,7 @@ from leaderboard.standings import Standings
 from leaderboard.status import status
 
 Value: TypeAlias = int | float | str | None
+Entry: TypeAlias = dict[str, Value]
 COSTS = ("student", "teacher_share", "teacher_training", "everything")
 """The totals of ``leaderboard.costs``, in their order."""
 
@@ -65,9 +66,7 @@ def columns(standings: Standings) -> tuple[Column, ...]:
 
 
 def _speed_columns(standings: Standings) -> Iterator[Column]:
-    if not (fingerprint := speeds.together(standings.table)):
-        return
-    for engine, precision in speeds.engines(standings.table, fingerprint):
+    for engine, precision in standings.engines:
         shown = (engine, precision) in speeds.HEADLINES
         heading = speeds.column(engine, precision)
         yield Column(
@@ -80,11 +79,16 @@ def speed_key(engine: str, precision: str) -> str:
     return f"{engine}_{precision}_sentences_per_second"
 
 
-def entry(standings: Standings, row: Row) -> dict[str, Value]:
+def entries(standings: Standings) -> dict[str, Entry]:
+    """The entry of each row of a table, by the row's id."""
+    return {row.sample.row: entry(standings, row) for row in standings.table.rows}
+
+
+def entry(standings: Standings, row: Row) -> Entry:
     """All figures of a row as plain values under names that say their units; None for what there is not."""
     record, name, found = row.sample, row.sample.row, standings.differences
     against, interval = found.against_plain.get(name), found.intervals.get(name)
-    values: dict[str, Value] = {
+    values: Entry = {
         "rank": standings.ranks.get(name),
         "row": name,
         "method": record.method.title,
@@ -122,15 +126,15 @@ def entry(standings: Standings, row: Row) -> dict[str, Value]:
     return values
 
 
-def _spread(name: str, value: Spread | None) -> dict[str, Value]:
+def _spread(name: str, value: Spread | None) -> Entry:
     return {name: value.mean if value else None, f"{name}_deviation": value.deviation if value else None}
 
 
-def _speeds(standings: Standings, row: Row) -> dict[str, Value]:
-    if not (fingerprint := speeds.together(standings.table)):
+def _speeds(standings: Standings, row: Row) -> Entry:
+    if standings.fingerprint is None:
         return {}
-    wanted = speeds.engines(standings.table, fingerprint)
-    found = speeds.headlines(row, fingerprint, wanted)
+    found = speeds.headlines(row, standings.fingerprint, standings.engines)
     return {
-        speed_key(*engine): figure.timing.sentences if figure.timing else None for engine, figure in zip(wanted, found)
+        speed_key(*engine): figure.timing.sentences if figure.timing else None
+        for engine, figure in zip(standings.engines, found)
     }

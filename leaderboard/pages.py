@@ -16,10 +16,9 @@ from bench.ruleset import RULES
 from leaderboard import addresses, charts, speeds, text
 from leaderboard.badges import badges
 from leaderboard.costs import Factors
-from leaderboard.entries import columns, entry
+from leaderboard.entries import columns
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
-from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -116,10 +115,8 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "further_scores": further_scores,
         "most_notes": MOST_NOTES,
         "measured": speeds.measured,
-        "together": speeds.together,
         "headlines": speeds.headlines,
         "columns": columns,
-        "entry": entry,
         "status": status,
         "badges": badges,
         "speed_names": speeds.NAMES,

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from bench.results import BudgetRecord, Environment, Parameters, Record, Sweep
@@ -48,7 +49,7 @@ class Row:
     reviews: tuple[Review, ...] = ()
     """What maintainers say of it, by date."""
 
-    @property
+    @cached_property
     def finished(self) -> tuple[Record, ...]:
         """The records that carry scores."""
         return tuple(record for record in self.records if record.status == "ok")
@@ -58,12 +59,12 @@ class Row:
         """A record to take from what is the same for all seeds; a finished one if there is any."""
         return (self.finished or self.records)[0]
 
-    @property
+    @cached_property
     def bleu(self) -> Spread | None:
         """BLEU on the first test set."""
         return Spread.of(_bleu(self.finished))
 
-    @property
+    @cached_property
     def chrf(self) -> Spread | None:
         """chrF on the first test set."""
         return Spread.of([record.scores[record.primary].chrf for record in self.finished])
@@ -78,7 +79,7 @@ class Row:
         """Of the delivered model."""
         return self.sample.parameters
 
-    @property
+    @cached_property
     def costs(self) -> tuple[Total, ...]:
         """What it took, three ways and altogether, as ``leaderboard.costs`` has them."""
         return totals(self.finished)
@@ -95,7 +96,7 @@ class Table:
     baseline: Row | None = None
     """The plain student that all rows are compared with."""
 
-    @property
+    @cached_property
     def rows(self) -> tuple[Row, ...]:
         """All rows, the placed ones first."""
         return self.placed + self.unplaced
@@ -118,8 +119,17 @@ class Table:
 
     def family(self, row: Row) -> tuple[Row, ...]:
         """The rows that came out of the same training runs, itself among them."""
-        own = runs(row)
-        return tuple(other for other in self.rows if other is row or own & runs(other))
+        own = {id(other) for run in runs(row) for other in self._by_run[run]} | {id(row)}
+        return tuple(other for other in self.rows if id(other) in own) if len(own) > 1 else (row,)
+
+    @cached_property
+    def _by_run(self) -> dict[str, list[Row]]:
+        """The rows that came out of each training run."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            for run in runs(row):
+                found.setdefault(run, []).append(row)
+        return found
 
     def family_costs(self, row: Row) -> tuple[Total, ...]:
         """What all rows of its family took together."""

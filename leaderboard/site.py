@@ -20,6 +20,7 @@ from leaderboard.badges import badges
 from leaderboard.catalog import Catalog
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
+from leaderboard.entries import entries
 from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages
 from leaderboard.overview import groups
@@ -133,11 +134,15 @@ def _write_site(
 def _write_table(site: Site, standings: Standings, titles: Mapping[str, str]) -> None:
     address = table_page(standings.table)
     files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
-    site.write(files["csv"], to_csv(standings))
-    site.write(files["json"], to_json(standings))
+    found = entries(standings)
+    site.write(files["csv"], to_csv(list(found.values())))
+    site.write(files["json"], to_json(standings.table, list(found.values())))
     shown = {"table": standings.table, "differences": standings.differences}
     elsewhere = on_dataset(standings.table.sample.dataset)
-    site.render("table.html", address, standings=standings, files=files, published=elsewhere, titles=titles, **shown)
+    site.render(
+        "table.html", address, standings=standings, entries=found, files=files, published=elsewhere, titles=titles,
+        **shown,
+    )  # fmt: skip
 
 
 def _outputs(row: Row, stored: Mapping[tuple[str, str, int], Stored]) -> dict[int, Outputs]:

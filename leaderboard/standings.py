@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from leaderboard import speeds
 from leaderboard.comparison import Differences
 from leaderboard.ranking import Row, Table
 
@@ -29,6 +30,16 @@ class Standings:
         if len(students) < 2:
             return {}
         return {name: 1 + better for name, better in self.differences.pairs.better(students).items()}
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Of the speeds that the table shows."""
+        return speeds.together(self.table)
+
+    @cached_property
+    def engines(self) -> tuple[tuple[str, str], ...]:
+        """Engine and precision of each of these speeds."""
+        return speeds.engines(self.table, self.fingerprint) if self.fingerprint else ()
 
     @property
     def leaders(self) -> tuple[Row, ...]:

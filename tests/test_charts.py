@@ -193,7 +193,7 @@ def test_tuning_by_hand():
     assert [x for x, _ in method.points] == [35.12, 64.88, 94.64]
     assert [x for x, _ in plain_student.points] == [20.24, 35.12, 50.0]
     assert by_hours.across.ticks == ((5.36, "0"), (35.12, "1"), (64.88, "2"), (94.64, "3"))
-    assert method.marks[0].tip == ("M 2-2", "Expected best dev BLEU 20.00", "1 trial", "1 device-hours")
+    assert method.marks[0].tip == ("M", "Expected best dev BLEU 20.00", "1 trial", "1 device-hours")
 
 
 def test_many_methods_and_many_trials_stay_distinct():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -24,6 +25,8 @@ CHRF_COLUMNS = tuple(
 COLUMNS = BLEU_COLUMNS + CHRF_COLUMNS
 """Counts of a sentence: words and n-grams of words by BLEU's 13a tokenisation, n-grams of characters for chrF2."""
 CHRF_BETA = 2
+_COUNTS = re.compile(rf"(?:[0-9]+(?:\t[0-9]+){{{len(COLUMNS) - 1}}}\n)*")
+_TOO_LONG = re.compile("[0-9]{13}")
 
 
 def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
@@ -90,12 +93,11 @@ def parse_statistics(text: str) -> NDArray[np.int64]:
     Raises:
         ValueError: other columns, or something else than counts.
     """
-    header, *rows = text.split("\n")[:-1] or [""]
+    header, _, lines = text.partition("\n")
     if header != "\t".join(COLUMNS):
         raise ValueError("its columns are not those of the statistics of a sentence")
-    counts = [row.split("\t") for row in rows]
-    if any(len(row) != len(COLUMNS) or not all(count.isascii() and count.isdigit() for count in row) for row in counts):
+    if not _COUNTS.fullmatch(lines):
         raise ValueError("it holds something else than counts")
-    if any(len(count) > 12 for row in counts for count in row):
+    if _TOO_LONG.search(lines):
         raise ValueError("a count is longer than any text")
-    return np.array(counts, dtype=np.int64).reshape(len(rows), len(COLUMNS))
+    return np.fromstring(lines, dtype=np.int64, sep=" ").reshape(-1, len(COLUMNS))

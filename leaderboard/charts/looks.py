@@ -91,4 +91,9 @@ def full_name(row: Row) -> str:
 
 def family_name(family: Sequence[Row]) -> str:
     """The title alone where one run gave several students."""
-    return full_name(family[0]) if len(family) == 1 else ", ".join([family[0].sample.method.title, *family[0].own])
+    return full_name(family[0]) if len(family) == 1 else run_name(family[0])
+
+
+def run_name(row: Row) -> str:
+    """Of all that came out of the row's run, or of its sweep: title, and what sets it apart."""
+    return ", ".join([row.sample.method.title, *row.own])

@@ -7,7 +7,7 @@ from typing import Literal
 
 from leaderboard.charts.axes import Axis, every, from_top
 from leaderboard.charts.chart import Chart, Line, Mark, Numbers, Scale
-from leaderboard.charts.looks import Entry, Look, full_name
+from leaderboard.charts.looks import Entry, Look, run_name
 from leaderboard.sweeps import Curve, shown_trials
 
 MARKED = 8
@@ -39,7 +39,7 @@ def _chart(curves: Sequence[Curve], looks: Mapping[str, Look], against: Literal[
             (across.place(cost), round(100 - up.place(value), 2))
             for cost, value in zip(costs(curve), curve.best, strict=True)
         ]
-        name, look = full_name(curve.row), looks[curve.row.sample.row]
+        name, look = run_name(curve.row), looks[curve.row.sample.row]
         marks = [
             Mark(
                 points[number][0],
@@ -71,7 +71,7 @@ def _chart(curves: Sequence[Curve], looks: Mapping[str, Look], against: Literal[
         numbers=_numbers(curves),
         lines=tuple(map(line, curves)),
         legend=tuple(
-            Entry(looks[curve.row.sample.row], (curve.row,), full_name(curve.row), f"{curve.best[-1]:.2f}")
+            Entry(looks[curve.row.sample.row], (curve.row,), run_name(curve.row), f"{curve.best[-1]:.2f}")
             for curve in curves
         ),
     )
@@ -81,7 +81,7 @@ def _numbers(curves: Sequence[Curve]) -> Numbers:
     shown = shown_trials(len(curve.best) for curve in curves)
     rows = tuple(
         (
-            full_name(curve.row),
+            run_name(curve.row),
             f"{curve.hours_before:.3g}",
             f"{curve.hours_each:.3g}",
             f"{sum(trial.state == 'ok' for trial in curve.sweep.trials)} of {len(curve.sweep.trials)}",
