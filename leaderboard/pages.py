@@ -19,6 +19,7 @@ from leaderboard.costs import Factors
 from leaderboard.entries import columns
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
+from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -118,7 +118,7 @@ def _write_site(
     standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
     titles = {row.sample.method.name: row.sample.method.title for each in standings for row in each.table.rows}
     for each in standings:
-        _write_table(site, each, titles)
+        _write_table(site, each, titles, catalog)
         plain = _outputs(each.table.baseline, stored) if each.table.baseline else {}
         for row in each.table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
@@ -131,18 +131,24 @@ def _write_site(
     site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
 
 
-def _write_table(site: Site, standings: Standings, titles: Mapping[str, str]) -> None:
+def _write_table(site: Site, standings: Standings, titles: Mapping[str, str], catalog: Catalog) -> None:
     address = table_page(standings.table)
     files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
     found = entries(standings)
     site.write(files["csv"], to_csv(list(found.values())))
     site.write(files["json"], to_json(standings.table, list(found.values())))
-    shown = {"table": standings.table, "differences": standings.differences}
-    elsewhere = on_dataset(standings.table.sample.dataset)
     site.render(
-        "table.html", address, standings=standings, entries=found, files=files, published=elsewhere, titles=titles,
-        **shown,
-    )  # fmt: skip
+        "table.html",
+        address,
+        standings=standings,
+        table=standings.table,
+        differences=standings.differences,
+        entries=found,
+        files=files,
+        published=on_dataset(standings.table.sample.dataset),
+        titles=titles,
+        names={name: method.title for name, method in catalog.methods.items()},
+    )
 
 
 def _outputs(row: Row, stored: Mapping[tuple[str, str, int], Stored]) -> dict[int, Outputs]:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from bench.registry import load_methods
+from bench.registry import load_file, load_methods
+from bench.scaffold import new_method
 from leaderboard.equations import ATTRIBUTES, ELEMENTS, equations, mathml
 
 
@@ -56,3 +57,9 @@ def test_every_built_in_method_has_a_description_and_equations_that_are_set(meth
         assert each.mathml
         assert set(re.findall(r"<(\w+)", each.mathml)) <= ELEMENTS
         assert set(re.findall(r' (\w+)="', each.mathml)) <= ATTRIBUTES
+
+
+def test_the_equation_that_a_new_method_begins_with_is_set(tmp_path):
+    path, _ = new_method("my_own", tmp_path)
+    (found,) = equations(load_file(path).equation)
+    assert found.mathml
