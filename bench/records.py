@@ -218,7 +218,8 @@ def read_records(folders: Iterable[Path]) -> Reading:
             if (other := found.get(key)) and other.record != stored.record:
                 older, stored = sorted((other, stored), key=lambda each: each.record.created)
                 problems.append(
-                    f"{older.folder / older.record.file}: left out, a newer record of this row and seed exists."
+                    f"{older.folder / older.record.file}: left out, for the newer record of this row and seed in "
+                    f"{stored.folder}."
                 )
             found[key] = stored
     return Reading(tuple(found[key] for key in sorted(found)), tuple(problems))

@@ -45,3 +45,8 @@ def hypotheses_page(row: Row, test_set: str) -> str:
 def method_page(name: str) -> str:
     """Of a method."""
     return f"methods/{name}.html"
+
+
+def badge_file(dataset: str, method: str) -> str:
+    """Of a method's badge on a data set."""
+    return f"badges/{dataset}/{method}.svg"

@@ -14,10 +14,12 @@ from markupsafe import Markup
 
 from bench.ruleset import RULES
 from leaderboard import addresses, charts, speeds, text
+from leaderboard.badges import badges
 from leaderboard.costs import Factors
 from leaderboard.entries import columns
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
+from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -25,10 +27,11 @@ INLINED = {
     "index.html": ("overview.css",),
     "table.html": ("table.css", "charts.css", "table.js", "charts.js"),
     "row.html": ("charts.css", "charts.js"),
+    "hypotheses.html": ("hypotheses.css",),
+    "method.html": ("methods.css",),
+    "methods.html": ("methods.css",),
 }
 """Scripts and styles that a page has beside ``style.css``. From a file, a browser lets a page load none."""
-SHOWN_SENTENCES = 500
-"""How many sentences a page of hypotheses shows; the files hold all."""
 MOST_NOTES = 200
 """That the overview tells."""
 
@@ -111,11 +114,12 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "counted": counted,
         "shares": shares,
         "further_scores": further_scores,
-        "shown_sentences": SHOWN_SENTENCES,
         "most_notes": MOST_NOTES,
         "measured": speeds.measured,
         "headlines": speeds.headlines,
         "columns": columns,
+        "status": status,
+        "badges": badges,
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,
         "rules": RULES,

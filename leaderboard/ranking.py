@@ -14,6 +14,7 @@ from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
 from leaderboard.recipes import comparable, distinguishing, own_recipe, trials_asked
+from leaderboard.reviews import Review, Reviewed, indexed, withdrawn
 from leaderboard.spread import Spread
 
 
@@ -45,6 +46,8 @@ class Row:
     """Why the row cannot be placed; empty for one that is."""
     own: tuple[str, ...] = ()
     """The settings that set it apart from the other rows of its method and depth, as ``key = value``."""
+    reviews: tuple[Review, ...] = ()
+    """What maintainers say of it, by date."""
 
     @cached_property
     def finished(self) -> tuple[Record, ...]:
@@ -154,13 +157,14 @@ def machine(environment: Environment) -> str:
     )
 
 
-def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table, ...]:
+def aggregate(records: Iterable[Record], rules: Ruleset = RULES, reviews: Sequence[Review] = ()) -> tuple[Table, ...]:
     """Gather records into rows and rows into tables, by data set and preset.
 
     Rows are comparable if data set, languages, first test set, track and recipe are the same; a preset run with
     overridden values, another budget or another number of trials therefore has a table of its own. Tables of the open
-    track come after the official ones.
+    track come after the official ones. A row that ``reviews`` withdraw is not placed, and nothing is compared with it.
     """
+    reviewed = indexed(reviews)
     by_table: dict[str, list[tuple[Record, ...]]] = {}
     for seeds in _grouped(shared(records), lambda record: (record.dataset, record.row)):
         by_table.setdefault(comparable(Row(seeds, None).sample), []).append(seeds)
@@ -171,17 +175,24 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
 
     groups = sorted(by_table.values(), key=place)
     samples = [rows[0][0] for rows in groups]
-    return tuple(_table(rows, own_recipe(first, samples), rules) for rows, first in zip(groups, samples, strict=True))
+    return tuple(
+        _table(rows, own_recipe(first, samples), rules, reviewed) for rows, first in zip(groups, samples, strict=True)
+    )
 
 
-def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset) -> Table:
+def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset, reviewed: Reviewed) -> Table:
+    said = [reviewed.get((seeds[0].dataset, seeds[0].row), ()) for seeds in rows]
     plain = max(
-        ([record for record in seeds if record.status == "ok"] for seeds in rows if seeds[0].role == "baseline"),
+        (
+            [record for record in seeds if record.status == "ok"]
+            for seeds, reviews in zip(rows, said, strict=True)
+            if seeds[0].role == "baseline" and not withdrawn(reviews)
+        ),
         key=lambda finished: (len(finished), sum(_bleu(finished))),
         default=[],
     )
     finished = []
-    for seeds in rows:
+    for seeds, reviews in zip(rows, said, strict=True):
         ok = [record for record in seeds if record.status == "ok"]
         first = (ok or seeds)[0]
         compared = None if not plain or first.row == plain[0].row else _difference(ok, plain)
@@ -191,7 +202,7 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
             if (sample.method.name, sample.delivery) == (first.method.name, first.delivery)
         ]
         own = distinguishing(first.method.settings, like)
-        finished.append(Row(seeds, compared, reasons(seeds, plain, rules), own))
+        finished.append(Row(seeds, compared, withdrawn(reviews) + reasons(seeds, plain, rules), own, reviews))
 
     def order(row: Row) -> tuple[float, str]:
         return (-row.bleu.mean if row.bleu else float("inf"), row.sample.row)

@@ -15,6 +15,9 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
 from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_page, table_page
+from leaderboard.again import again
+from leaderboard.badges import badges
+from leaderboard.catalog import Catalog
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
 from leaderboard.entries import entries
@@ -22,7 +25,10 @@ from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages
 from leaderboard.overview import groups
 from leaderboard.pages import Site, Source
+from leaderboard.published import on_dataset
 from leaderboard.ranking import Row, aggregate, machine
+from leaderboard.reviews import Review
+from leaderboard.side_by_side import Outputs, side_by_side
 from leaderboard.standings import Standings
 
 PARTS = ("index.html", "rules.html", "tables", "rows", "methods", "hypotheses", "records", "badges")
@@ -30,12 +36,13 @@ PARTS = ("index.html", "rules.html", "tables", "rows", "methods", "hypotheses", 
 FILE_NAME = 255
 """Bytes that a file's name can have."""
 NO_FACTORS = Factors()
+NO_CATALOG = Catalog()
 ROWS = 1_000_000
 """More rows than any run has: a phase that claims to be shared by more is no figure to show."""
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Written:
     """The hypotheses of a row on one test set, seed by seed."""
 
     test_set: str
@@ -46,7 +53,15 @@ class Outputs:
     page: str
 
 
-def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), factors: Factors = NO_FACTORS) -> Path:
+def build(
+    records: Iterable[Stored],
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    factors: Factors = NO_FACTORS,
+    catalog: Catalog = NO_CATALOG,
+    reviews: Sequence[Review] = (),
+) -> Path:
     """Write the site to the folder ``out`` and return its ``index.html``.
 
     The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
@@ -54,6 +69,8 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     Args:
         notes: sentences for the reader, such as what could not be read.
         factors: what the user states of the price of energy and devices.
+        catalog: what is known of methods and data sets beside the records.
+        reviews: what maintainers say of rows.
 
     Raises:
         UsageError: ``out`` holds something else than a site.
@@ -70,7 +87,7 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, told, factors)
+        _write_site(work, stored, told, factors, catalog, reviews)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -86,41 +103,81 @@ def _unfit(record: Record) -> str | None:
     return None
 
 
-def _write_site(work: Path, stored: Mapping[tuple[str, str, int], Stored], notes: list[str], factors: Factors) -> None:
+def _write_site(
+    work: Path,
+    stored: Mapping[tuple[str, str, int], Stored],
+    notes: list[str],
+    factors: Factors,
+    catalog: Catalog,
+    reviews: Sequence[Review],
+) -> None:
     records = [each.record for each in stored.values()]
     newest = max((record.created for record in records), default=None)
     machines = {machine(record.environment) for record in records}
     site = Site.at(work, Source(len(records), len(machines), newest), factors)
-    standings = [Standings(table, differences(table, stored)) for table in aggregate(records)]
+    standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
+    titles = {row.sample.method.name: row.sample.method.title for each in standings for row in each.table.rows}
     for each in standings:
-        _write_table(site, each)
+        _write_table(site, each, titles, catalog)
+        plain = _outputs(each.table.baseline, stored) if each.table.baseline else {}
         for row in each.table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
-            _write_row(site, each, row, members, notes)
-    write_method_pages(site, standings)
+            against = {} if row is each.table.baseline else plain
+            _write_row(site, each, row, members, against, notes, catalog)
+    write_method_pages(site, standings, catalog)
+    for badge in badges(standings):
+        site.write(badge.address, site.environment.get_template("badge.svg").render(badge=badge))
     site.render("rules.html", RULES_PAGE)
     site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
 
 
-def _write_table(site: Site, standings: Standings) -> None:
+def _write_table(site: Site, standings: Standings, titles: Mapping[str, str], catalog: Catalog) -> None:
     address = table_page(standings.table)
     files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
     found = entries(standings)
     site.write(files["csv"], to_csv(list(found.values())))
     site.write(files["json"], to_json(standings.table, list(found.values())))
-    shown = {"table": standings.table, "differences": standings.differences}
-    site.render("table.html", address, standings=standings, entries=found, files=files, **shown)
+    site.render(
+        "table.html",
+        address,
+        standings=standings,
+        table=standings.table,
+        differences=standings.differences,
+        entries=found,
+        files=files,
+        published=on_dataset(standings.table.sample.dataset),
+        titles=titles,
+        names={name: method.title for name, method in catalog.methods.items()},
+    )
 
 
-def _write_row(site: Site, standings: Standings, row: Row, members: Sequence[Stored], notes: list[str]) -> None:
-    outputs = _write_files(site, row, members, notes)
+def _outputs(row: Row, stored: Mapping[tuple[str, str, int], Stored]) -> dict[int, Outputs]:
+    """The outputs of a row's finished seeds."""
+    return {record.seed: Outputs(stored[record.dataset, record.row, record.seed]) for record in row.finished}
+
+
+def _write_row(
+    site: Site,
+    standings: Standings,
+    row: Row,
+    members: Sequence[Stored],
+    plain: Mapping[int, Outputs],
+    notes: list[str],
+    catalog: Catalog,
+) -> None:
+    written = _write_files(site, row, members, notes)
     shown = {"table": standings.table, "differences": standings.differences, "row": row}
-    for output in outputs:
-        site.render("hypotheses.html", output.page, output=output, **shown)
-    site.render("row.html", row_page(row), outputs=outputs, **shown)
+    own = {member.record.seed: Outputs(member) for member in members}
+    for output in written:
+        seeds = [seed for seed, _ in output.files]
+        text = catalog.sentences(row.sample, output.test_set)
+        beside = side_by_side(output.test_set, own, plain, output.lines, seeds, text)
+        dataset = catalog.datasets.get(row.sample.dataset)
+        site.render("hypotheses.html", output.page, output=output, beside=beside, dataset=dataset, **shown)
+    site.render("row.html", row_page(row), outputs=written, again=again(row.sample, catalog), **shown)
 
 
-def _write_files(site: Site, row: Row, members: Sequence[Stored], notes: list[str]) -> list[Outputs]:
+def _write_files(site: Site, row: Row, members: Sequence[Stored], notes: list[str]) -> list[Written]:
     """Copy a row's records and its hypotheses, and gather the latter; files that fail their check are noted."""
     by_set: dict[str, list[tuple[int, str, list[str]]]] = {}
     for member in members:
@@ -136,7 +193,7 @@ def _write_files(site: Site, row: Row, members: Sequence[Stored], notes: list[st
             site.write(f"hypotheses/{record.dataset}/{score.hypotheses.file}", content)
             by_set.setdefault(test_set, []).append((record.seed, score.hypotheses.file, lines))
     return [
-        Outputs(
+        Written(
             test_set=test_set,
             files=tuple((seed, file) for seed, file, _ in seeds),
             lines=tuple(zip(*(lines for _, _, lines in seeds), strict=False)),

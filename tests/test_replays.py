@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bench.records import UPGRADES, read_records, write_record
 from bench.results import SCHEMA_VERSION, FurtherScore, Record, file_content
 from bench.store import content_hash, write_json
-from bench.validate import Validator
+from bench.validation import Validator
 from leaderboard.site import build
 
 FOLDER = Path(__file__).with_name("records")
