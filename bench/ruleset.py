@@ -46,15 +46,6 @@ class Ruleset:
         """Whether the seconds of an artifact's phases do not add up to its wall time."""
         return abs(wall - phases) > max(wall * self.gap, self.gap_seconds)
 
-    def resolved(self, tests: int) -> bool:
-        """Whether a family of so many tests could call a difference significant by the smallest p that trials give."""
-        return tests <= self.alpha * (1 + self.randomisations)
-
-    @property
-    def most_tested(self) -> int:
-        """The most rows of a table whose pairs are all tested by trials."""
-        return max(rows for rows in range(2, self.randomisations) if self.resolved(rows * (rows - 1) // 2))
-
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
         return [sentence for section in self.sections().values() for sentence in section]
@@ -116,28 +107,29 @@ class Ruleset:
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
             "all were run alike. Other rows are shown apart with the reason.",
             f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases or more, what many "
-            f"seeds would have on average over sentences like these. It comes from {self.replicates:,} resamples of "
-            "sentences and seeds. Rows whose intervals overlap may differ significantly all the same, for a test "
-            "compares them sentence by sentence.",
+            "seeds would have on average over sentences like these. Rows whose intervals overlap may differ "
+            "significantly all the same, for a test compares them on the same sentences.",
             f"A row is marked where more than {100 * self.degenerate:g} % of its outputs are degenerate in one way: "
             "empty, repeating, copied from the source, or over-long.",
         ]
 
     def _significance(self) -> list[str]:
         return [
-            f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
-            "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
-            "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
-            "that a lucky seed is not taken for a better method. That holds if the seeds of both rows vary alike. "
-            f"A test needs {self.seeds} seeds of each row, and statistics of their sentences.",
+            f"A difference in {self.metric} is called significant by a test only: Student's t of the difference, in "
+            "units of an error of two parts. One is what other seeds would have made of both rows; so that three seeds "
+            "are enough, how much seeds vary is estimated from all rows of the table together, each training counting "
+            "once, and a row that varies more keeps its own variance. The other is what other sentences would have "
+            f"made of the difference, from {self.replicates:,} resamples of sentences, the same ones for both rows. "
+            f"A test needs {self.seeds} seeds of each row, and statistics of their sentences. It assumes that the "
+            "luck of seeds is about equally large in all rows: a row whose seeds vary much more is said to differ "
+            "somewhat too often.",
             f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
-            f"A table of more than {self.most_tested} rows has more pairs than so many trials can tell apart. There p "
-            "comes from the distribution that the trials approach over many sentences, Student's t.",
-            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases or more. It comes "
-            f"from {self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. "
-            "It allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
+            "An interval of a difference comes from the same error, holds the true one in "
+            f"{100 * self.level:g} % of cases or more, and is not corrected for the number of rows.",
+            f"Two rows by themselves (bench compare) are tested by {self.randomisations:,} trials that deal their "
+            "outputs out anew, sentence by sentence, and by their own seeds only, which finds less with few seeds.",
             "A row's rank is one more than the number of rows that are significantly better by the tests of all pairs. "
             "Rows that are not significantly different from the best have rank 1. Ties need not be transitive, so two "
             "rows that differ may share a rank; within a rank, the order by mean is no difference.",

@@ -15,7 +15,7 @@ from bench.measure.statistics import COLUMNS
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES, Ruleset
-from leaderboard.ranking import Row, Spread, Table
+from leaderboard.ranking import Row, Spread, Table, runs
 from leaderboard.recipes import comparable
 from leaderboard.significance import (
     METRICS,
@@ -24,11 +24,12 @@ from leaderboard.significance import (
     groups,
     hierarchical_bootstrap,
     holm,
-    limit_tests,
-    randomisation_tests,
 )
+from leaderboard.table_tests import compare_rows
 
 Outcome = Literal["better", "worse", "level"]
+LETTERED = 50
+"""Rows of a table whose groups of equals are told by letters; among many more there are too many groups to tell."""
 REFERENCE_COLUMNS = [place for place, name in enumerate(COLUMNS) if name.startswith("reference_")]
 
 
@@ -283,42 +284,32 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     if plain in untested:
         untested = dict.fromkeys(models, f"the plain student: {untested[plain]}") | untested
 
-    # The order of a pair's models has a part in chance; by name it is the same here as in a comparison of the two.
-    names, systems = sorted(models), [models[name].statistics for name in sorted(models)]
-    means = {name: models[name].spread("bleu").mean for name in names}
-    places = list(combinations(range(len(names)), 2))
-    resolved = rules.resolved(len(places))
-    tests = randomisation_tests if resolved else limit_tests
-    p = tests(systems, places, "bleu", trials=rules.randomisations)
-    by_pair = dict(zip(places, p))
-    adjusted = np.ones((len(names), len(names)))
-    if places:
-        above = tuple(np.array(places).T)
-        adjusted[above] = adjusted.T[above] = holm(p)
-    pairs = Pairs(means, adjusted, rules.alpha)
-
     ordered = [row for row in table.placed if row.sample.row in models]
-    ids = [row.sample.row for row in ordered]
-    letters = {}
-    if resolved:
-        real = {(a, b) for a, b in combinations(ids, 2) if pairs[a, b].outcome != "level"}
-        letters = groups(ids, real)
+    names = [row.sample.row for row in ordered]
+    if not names:
+        return Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, {})
+    trainings = [min(runs(row), default=row.sample.row) for row in ordered]
+    systems = [models[name].statistics for name in names]
+    test = compare_rows(systems, trainings, "bleu", replicates=rules.replicates)
+    means = dict(zip(names, test.means.tolist()))
+    p = test.p()
+    above = np.triu_indices(len(names), 1)
+    adjusted = np.ones_like(p)
+    adjusted[above] = adjusted.T[above] = holm(p[above])
+    pairs = Pairs(means, adjusted, rules.alpha)
+    real = {(a, b) for a, b in combinations(names, 2) if pairs[a, b].outcome != "level"}
+    letters = groups(names, real) if len(names) <= LETTERED else {}
 
     against: dict[str, AgainstPlain] = {}
     if plain in models:
-        others, place = [name for name in ids if name != plain], {name: number for number, name in enumerate(names)}
-        own = [by_pair[min(place[name], place[plain]), max(place[name], place[plain])] for name in others]
-        for name, corrected in zip(others, holm(own)):
-            difference = means[name] - means[plain]
+        own = names.index(plain)
+        others = [place for place in range(len(names)) if place != own]
+        for place, corrected in zip(others, holm(p[others, own]).tolist()):
+            difference = float(test.means[place] - test.means[own])
+            low, high = test.difference(place, own, rules.level)
             outcome = _outcome(difference, corrected, rules.alpha)
-            low, high = _interval(models[name], models[plain], "bleu", rules)
-            against[name] = AgainstPlain(difference, corrected, outcome, low, high)
-    intervals = {
-        name: hierarchical_bootstrap(
-            models[name].statistics, None, "bleu", replicates=rules.replicates, level=rules.level
-        )
-        for name in ids
-    }
+            against[names[place]] = AgainstPlain(difference, corrected, outcome, low, high)
+    intervals = {name: test.interval(place, rules.level) for place, name in enumerate(names)}
     return Differences(tuple(ordered), untested, pairs, letters, against, intervals)
 
 

@@ -18,8 +18,6 @@ from leaderboard.significance import (
     groups,
     hierarchical_bootstrap,
     holm,
-    limit_tests,
-    randomisation_tests,
 )
 
 
@@ -89,13 +87,6 @@ class TestRandomisation:
         assert approximate_randomisation(a, b, "chrf", trials=999) < 0.05
         assert approximate_randomisation(a, b[:1], "bleu", trials=999) < 0.05
 
-    def test_p_is_the_same_alone_and_among_others(self):
-        systems = [simulated(random(seed), count, spread=0.01) for seed, count in enumerate((3, 3, 3, 2))]
-        pairs = [(2, 0), (0, 1), (1, 3), (0, 3), (1, 2)]
-        together = randomisation_tests(systems, pairs, "bleu", trials=300)
-        assert together == [approximate_randomisation(systems[a], systems[b], "bleu", trials=300) for a, b in pairs]
-        assert randomisation_tests(systems, [], "bleu") == []
-
     def test_the_stream_is_the_projects_own(self, monkeypatch):
         a, b = simulated(random(), 3), simulated(random(2), 3)
         found = set()
@@ -124,38 +115,6 @@ class TestRandomisation:
         for call in (approximate_randomisation, hierarchical_bootstrap):
             with pytest.raises(ValueError, match=r"\[20, 300\] sentences"):
                 call(a, b, "bleu")
-
-
-class TestLimit:
-    def test_worked_value(self):
-        """Means 2 apart, both variances 1, three seeds each: t = 2 / sqrt(2 / 3) = 2.449 with 4 degrees, p = 0.0705."""
-        systems = [[share(centre + each) for each in (-1, 0, 1)] for centre in (50, 52)]
-        assert limit_tests(systems, [(0, 1)], "chrf") == [pytest.approx(0.0705, abs=2e-4)]
-
-    def test_unequal_numbers_of_seeds_have_the_degrees_of_the_fewer(self):
-        """Variances 1 and 1 of 3 and 4 seeds: t = 2 / sqrt(1 / 3 + 1 / 4) = 2.619 with 2 degrees, p = 0.1202."""
-        wide = 1.5**0.5
-        systems = [[share(50 + each) for each in (-1, 0, 1)], [share(52 + each) for each in (-wide, 0, 0, wide)]]
-        assert limit_tests(systems, [(1, 0)], "chrf") == [pytest.approx(0.1202, abs=5e-4)]
-
-    @pytest.mark.parametrize("seeds", [2, 3, 5])
-    def test_it_is_what_the_trials_approach(self, seeds):
-        systems = [simulated(random(number), seeds, spread=0.02, effect=number / 40) for number in range(5)]
-        pairs = list(combinations(range(5), 2))
-        trials = randomisation_tests(systems, pairs, "bleu", trials=4_000)
-        assert limit_tests(systems, pairs, "bleu") == pytest.approx(trials, abs=0.04)
-
-    def test_what_does_not_vary_is_tested_by_trials(self):
-        good, bad = all_or_nothing([1] * 30), all_or_nothing([0] * 15 + [1] * 15)
-        pairs = [(0, 1), (1, 2)]
-        systems = [[good] * 3, [bad] * 3, [bad]]
-        assert limit_tests(systems, pairs, "bleu") == randomisation_tests(systems, pairs, "bleu")
-        assert limit_tests([], [], "bleu") == []
-
-    def test_models_of_other_sentences_are_refused(self):
-        systems = [simulated(random(), 2), simulated(random(), 2, sentences=20)]
-        with pytest.raises(ValueError, match=r"\[20, 300\] sentences"):
-            limit_tests(systems, [(0, 1)], "bleu")
 
 
 class TestCalibration:
