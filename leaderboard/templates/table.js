@@ -5,7 +5,8 @@ const boxes = (id) => [...element(id).querySelectorAll("input")];
 const checked = (id) => boxes(id).filter((box) => box.checked).map((box) => box.value);
 const usual = { columns: checked("columns"), kinds: checked("kinds"), methods: checked("methods") };
 const rows = boards.map((board) => [...board.tBodies[0].rows]);
-const view = { sort: "", order: "" };
+const given = { sort: "bleu", order: "descending" };
+let view = given;
 
 function compare(a, b) {
   if (a === "" || b === "") return (a === "") - (b === "");
@@ -36,7 +37,7 @@ function draw() {
     }
     heads.forEach((head) => head.classList.toggle("off", !columns.has(head.dataset.key)));
     const key = (row) => row.cells[sorted].dataset.value;
-    const order = sorted < 0 ? rows[number] : [...rows[number]].sort((a, b) => compare(key(a), key(b)));
+    const order = view === given ? rows[number] : [...rows[number]].sort((a, b) => compare(key(a), key(b)));
     board.tBodies[0].append(...order);
   });
   const all = rows.flat().length;
@@ -45,8 +46,10 @@ function draw() {
 
 function address() {
   const chosen = new URLSearchParams();
-  if (view.sort) chosen.set("sort", view.sort);
-  if (view.sort) chosen.set("order", view.order);
+  if (view !== given) {
+    chosen.set("sort", view.sort);
+    chosen.set("order", view.order);
+  }
   for (const id of ["columns", "kinds", "methods"]) {
     if (String(checked(id)) !== String(usual[id])) chosen.set(id, checked(id));
   }
@@ -65,8 +68,8 @@ function restore() {
   if (location.hash && !location.hash.includes("=")) return draw();
   const chosen = new URLSearchParams(location.hash.slice(1));
   const known = boards[0].tHead.querySelector(`[data-key="${CSS.escape(chosen.get("sort") ?? "")}"]`);
-  view.sort = known ? known.dataset.key : "";
-  view.order = chosen.get("order") === "ascending" ? "ascending" : "descending";
+  const order = chosen.get("order") === "ascending" ? "ascending" : "descending";
+  view = known ? { sort: known.dataset.key, order } : given;
   for (const id of ["columns", "kinds", "methods"]) {
     const values = chosen.has(id) ? chosen.get(id).split(",") : usual[id];
     boxes(id).forEach((box) => (box.checked = values.includes(box.value)));
@@ -83,8 +86,8 @@ if (boards.length) {
     head.append(button);
     button.addEventListener("click", () => {
       const other = { ascending: "descending", descending: "ascending" };
-      view.order = view.sort === head.dataset.key ? other[view.order] : head.dataset.first;
-      view.sort = head.dataset.key;
+      const order = view.sort === head.dataset.key ? other[view.order] : head.dataset.first;
+      view = { sort: head.dataset.key, order };
       changed();
     });
   }
