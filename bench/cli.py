@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bench.listing import Entry
 
 FORMATS = ("safetensors", "ctranslate2")
+STORE = Path("leaderboard/results")
+"""The records that the project publishes."""
 FAILED_ROWS, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 """What a path of the user's may be: not allowed, read-only, or a file where a folder is needed."""
@@ -301,16 +303,28 @@ def export(row: str, form: str, out: Path, runs: Path) -> None:
     "--price", "price_per_hour", type=click.FloatRange(0, 1e6), help="Price of a device-hour, to show costs in money."
 )
 @click.option("--currency", default="", help="Of the price, as EUR.")
-def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
+@data_dir_option
+@methods_dir_option
+def publish(
+    results: tuple[Path, ...], out: Path, data_dir: Path | None, methods_dir: Path | None, **factors: Any
+) -> None:
     """Build the static leaderboard from records."""
+    from bench.publishing import known_here
     from bench.records import read_records
+    from bench.registry import load_methods
     from leaderboard.costs import Factors
+    from leaderboard.reviews import read_reviews
     from leaderboard.site import build
 
-    reading = read_records(results or (Path("leaderboard/results"),))
+    folders = results or (STORE,)
+    reading = read_records(folders)
+    reviews = [review for folder in folders for review in read_reviews(folder)]
     for problem in reading.problems:
         click.echo(f"left out: {problem}", err=True)
-    page = build(reading.records, out, notes=list(reading.problems), factors=Factors(**factors))
+    page = build(
+        reading.records, out, notes=list(reading.problems), factors=Factors(**factors),
+        catalog=known_here(load_methods(methods_dir).found, data_dir), reviews=reviews,
+    )  # fmt: skip
     click.echo(f"{len(reading.records)} records; page: {page}")
 
 
@@ -320,7 +334,7 @@ def publish(results: tuple[Path, ...], out: Path, **factors: Any) -> None:
 @json_option
 def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) -> int:
     """Check records, files or folders: schema, files, seeds, costs, and scores computed again from the outputs."""
-    from bench.validate import Validator, summary
+    from bench.validation import Validator, summary
 
     verdicts = Validator(data_dir).validate(results)
     if as_json:
@@ -328,6 +342,29 @@ def validate(results: tuple[Path, ...], data_dir: Path | None, as_json: bool) ->
     else:
         click.echo("\n".join(summary(verdicts)))
     return FAILED_ROWS if any(verdict.problems for verdict in verdicts) else 0
+
+
+@group.command("submit")
+@click.argument("rows", metavar="ROW...", nargs=-1, required=True)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=STORE, show_default=True,
+              help="The published store.")  # fmt: skip
+@runs_option
+@data_dir_option
+def submit_(rows: tuple[str, ...], results: Path, runs: Path, data_dir: Path | None) -> int:
+    """Copy finished rows ([DATASET/]ROW[@SEED], or all) into the published store, for a pull request."""
+    from bench.submit import described, submit
+    from bench.validation import summary
+
+    done = submit(runs, rows, results, data_dir)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    if done.refused:
+        for reason in done.refused:
+            click.echo(f"refused: {reason}", err=True)
+        click.echo("nothing was copied.", err=True)
+        return FAILED_ROWS
+    click.echo("\n".join([*summary(done.verdicts), *described(done, results)]))
+    return 0
 
 
 @group.command()

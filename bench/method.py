@@ -287,6 +287,10 @@ class Method(ABC):
     """The name on the page."""
     summary: ClassVar[str] = ""
     """What it does, in a sentence or two for the page."""
+    description: ClassVar[str] = ""
+    """A few sentences more for the method's own page: why it works, and what it needs."""
+    equation: ClassVar[str] = ""
+    r"""The loss in LaTeX for the method's own page, a line for each equation: ``\mathcal{L} = \alpha \sum_t x_t``."""
     paper: ClassVar[Paper | None] = None
     teacher: ClassVar[TeacherUse] = TeacherUse.NONE
     distributions_only: ClassVar[bool] = False

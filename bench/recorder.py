@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import SECTIONS
+from bench.curves import training_of
 from bench.environment import environment
 from bench.errors import DataError
 from bench.further import lacking, of_record, of_store, own_artifacts, speed_of, with_further, with_speed
@@ -33,7 +34,6 @@ from bench.results import (
     Score,
     StoredFile,
     Sweep,
-    Training,
     hypotheses_file,
     statistics_file,
 )
@@ -97,7 +97,8 @@ class Recorder:
             write_record(prepared.records, failed_record(prepared, row, failure), {})
             return
         if stored := recorded(prepared, row):
-            if any(store.find(task.kind, task.key) for task in lacking(stored.record, row)):
+            further = any(store.find(task.kind, task.key) for task in lacking(stored.record, row))
+            if further or _lacks_curve(prepared, row, stored.record):
                 write_record(prepared.records, *completed_record(prepared, row, stored))
         elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
@@ -141,7 +142,7 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
         model=model.details["architecture"] | {"encoder_layers": depth.encoder, "decoder_layers": depth.decoder},
         parameters=Parameters(**scores.details["parameters"]),
         scores=values,
-        training=Training(**{name: model.details[name] for name in Training.model_fields}),
+        training=training_of(model),
         phases=ledger(prepared, row),
         walls={
             task.key: store.get(task.kind, task.key).details["wall"]
@@ -162,15 +163,24 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
 
 
 def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:
-    """A row's record with the further metrics that were computed since, and its files, content by name.
+    """A row's record with what it lacks and is there by now, and its files, content by name.
 
-    The metrics it has stay in it. What they took is not charged to the row, which would be the same without them.
+    That is further metrics that were computed since, and the curve of its training, which an earlier version did not
+    write. The metrics it has stay in it. What they took is not charged to the row, which is the same without them.
     """
     record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
     again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
+    if _lacks_curve(prepared, row, record):
+        again["training"] = training_of(prepared.store.get(row.model.kind, row.model.key))
     named = (file.file for score in record.scores.values() for file in score.files)
     files = {name: (stored.folder / name).read_bytes().decode("utf-8") for name in named}
     return record.model_copy(update=again), files
+
+
+def _lacks_curve(prepared: Prepared, row: Row, record: Record) -> bool:
+    """Whether a record that has no curve could have one."""
+    missing = record.training is not None and not record.training.curve
+    return missing and prepared.store.find(row.model.kind, row.model.key) is not None
 
 
 def _scores(row: Row, scores: Artifact) -> tuple[dict[str, Score], dict[str, str]]:

@@ -64,7 +64,12 @@ def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "schema_version": 3, "phases": phases, "energy": "not measured: recorded before energy was"}
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew no curves."""
+    return {**data, "schema_version": 4}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """The step from each earlier schema version to the next; whoever raises ``SCHEMA_VERSION`` adds the step here."""
 
 
@@ -213,7 +218,8 @@ def read_records(folders: Iterable[Path]) -> Reading:
             if (other := found.get(key)) and other.record != stored.record:
                 older, stored = sorted((other, stored), key=lambda each: each.record.created)
                 problems.append(
-                    f"{older.folder / older.record.file}: left out, a newer record of this row and seed exists."
+                    f"{older.folder / older.record.file}: left out, for the newer record of this row and seed in "
+                    f"{stored.folder}."
                 )
             found[key] = stored
     return Reading(tuple(found[key] for key in sorted(found)), tuple(problems))

@@ -48,6 +48,20 @@ class Ruleset:
 
     def text(self) -> list[str]:
         """The rules as sentences for the reader."""
+        return [sentence for section in self.sections().values() for sentence in section]
+
+    def sections(self) -> dict[str, list[str]]:
+        """The rules by what they are about."""
+        return {
+            "Recipe and budget": self._recipe(),
+            "Tuning": self._tuning(),
+            "Quality": self._quality(),
+            "Significance and ranks": self._significance(),
+            "Speed": self._speed(),
+            "Costs": self._costs(),
+        }
+
+    def _recipe(self) -> list[str]:
         return [
             "All rows of a table share the training pairs, the tokenizer, the recipe, the budget, the number of trials "
             "and the student's shape; where a row has another shape, its shape column says so.",
@@ -56,8 +70,18 @@ class Ruleset:
             "training, or device-hours: then a student whose method needs a teacher pays for that teacher's training "
             "and decoding in full, and trains with what is left. The teacher has a budget of its own, named in the "
             "recipe.",
+            "A row is not placed if the training of a seed took over "
+            f"{100 * self.overrun:g} % more than its budget; a number of target tokens may always be exceeded by one "
+            "batch in each stage of the training.",
             "The plain student is trained and tuned by the same rules as every method, without anything from a "
             "teacher.",
+            "A teacher runs over every batch, unless the table says that its signals are cached: then its "
+            "distributions at gold prefixes were computed once, and of each the likeliest tokens and the share of all "
+            "others kept, for every method that asks for nothing else there.",
+        ]
+
+    def _tuning(self) -> list[str]:
+        return [
             "Where a table says that it was tuned, each method and the plain student have the same number of trials, "
             f"and the settings of the trial with the highest {self.selection} {self.metric} win: the mean over the "
             "students that the method delivers; of equals, the earliest trial. The first trial has the published "
@@ -67,13 +91,14 @@ class Ruleset:
             "each. A row whose trials had other shared values than the plain student's is not placed.",
             "On the open track a sampler that learns from earlier trials proposes them, and trials that fall behind "
             "may be stopped. Its rows have tables of their own and are not ranked with those of the official track.",
-            "A teacher runs over every batch, unless the table says that its signals are cached: then its "
-            "distributions at gold prefixes were computed once, and of each the likeliest tokens and the share of all "
-            "others kept, for every method that asks for nothing else there.",
             "A trial is trained with a seed that no final run has. The final runs are trained anew with the winner's "
             "settings, one for each seed.",
             "All trials of all methods learn from the teacher of the first seed, which the first final run has too.",
             "Where a table was not tuned, each row has the settings on its page, and none were searched for.",
+        ]
+
+    def _quality(self) -> list[str]:
+        return [
             f"The checkpoint is chosen on {self.selection} text. Test text is decoded with the final model of each run "
             "only, each test set once unless that was interrupted. Every time is logged in the record and shown on the "
             "row's page, which says so where a record has no log.",
@@ -81,19 +106,48 @@ class Ruleset:
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
             "all were run alike. Other rows are shown apart with the reason.",
-            f"A row is not placed either if the training of a seed took over {100 * self.overrun:g} % more than its "
-            "budget; a number of target tokens may always be exceeded by one batch in each stage of the training.",
-            f"A difference in {self.metric} is called significant by a test only. Each of {self.randomisations:,} "
-            "trials deals the outputs of both rows' seeds out anew, sentence by sentence; p is the share of trials in "
-            "which the means differ at least as much as the rows', in units of their standard error over seeds, so "
-            "that a lucky seed is not taken for a better method. That holds if the seeds of both rows vary alike. "
-            f"A test needs {self.seeds} seeds of each row, and statistics of their sentences.",
+            f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases or more, what many "
+            "seeds would have on average over sentences like these. Rows whose intervals overlap may differ "
+            "significantly all the same, for a test compares them on the same sentences.",
+            f"A row is marked where more than {100 * self.degenerate:g} % of its outputs are degenerate in one way: "
+            "empty, repeating, copied from the source, or over-long.",
+        ]
+
+    def _significance(self) -> list[str]:
+        return [
+            f"A difference in {self.metric} is called significant by a test only: Student's t of the difference, in "
+            "units of an error of two parts. One is what other seeds would have made of both rows; so that three seeds "
+            "are enough, how much seeds vary is estimated from all rows of the table together, each training counting "
+            "once, and a row that varies more keeps its own variance. The other is what other sentences would have "
+            f"made of the difference, from {self.replicates:,} resamples of sentences, the same ones for both rows. "
+            f"A test needs {self.seeds} seeds of each row, and statistics of their sentences. It assumes that the "
+            "luck of seeds is about equally large in all rows: a row whose seeds vary much more is said to differ "
+            "somewhat too often.",
             f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
-            f"An interval of a difference is to hold the true one in {100 * self.level:g} % of cases or more. It comes "
-            f"from {self.replicates:,} resamples of sentences and seeds, and is not corrected for the number of rows. "
-            "It allows for other sentences too, so it can hold 0 where a test finds a difference on these.",
+            "An interval of a difference comes from the same error, holds the true one in "
+            f"{100 * self.level:g} % of cases or more, and is not corrected for the number of rows.",
+            f"Two rows by themselves (bench compare) are tested by {self.randomisations:,} trials that deal their "
+            "outputs out anew, sentence by sentence, and by their own seeds only, which finds less with few seeds.",
+            "A row's rank is one more than the number of rows that are significantly better by the tests of all pairs. "
+            "Rows that are not significantly different from the best have rank 1. Ties need not be transitive, so two "
+            "rows that differ may share a rank; within a rank, the order by mean is no difference.",
+            "The plain student is ranked as the methods are. The teacher is no student: it has no rank and lowers no "
+            "other row's. Rows that are not placed or cannot be tested have none, and there are ranks only where two "
+            "students or more were tested.",
+        ]
+
+    def _speed(self) -> list[str]:
+        return [
+            "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
+            "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
+            "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
+            f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
+        ]
+
+    def _costs(self) -> list[str]:
+        return [
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, its run over the text where signals are cached, or the decoding of the corpus. The "
@@ -103,13 +157,27 @@ class Ruleset:
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
             "shown and charged to nothing, as is the counting of operations.",
-            "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
-            "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
-            "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
-            f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
             "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
             "that whoever builds the page has stated.",
+        ]
+
+    def limits(self) -> list[str]:
+        """What the comparison does not tell, as sentences for the reader."""
+        return [
+            f"{self.seeds} seeds tell little: a test finds large differences only, and fewer the more rows a table "
+            "has. Rows that share a rank may well differ, and more seeds would show it.",
+            f"{self.metric} and chrF compare strings with one reference or a few. They do not tell which translation a "
+            "reader would prefer.",
+            "A recipe that all methods share suits some of them better than the one that they were published with. "
+            "Figures of another recipe, such as those of the papers, cannot be compared with these.",
+            "Settings are the best of few trials, drawn from ranges that whoever wrote the method chose.",
+            "The embedded data set is a generated language. It shows how methods compare in small, not how well they "
+            "would translate.",
+            "Times and speeds are those of one machine and one version of its software. Only rows of one table, and "
+            "speeds of one fingerprint, can be compared.",
+            "A row's status tells who vouches for it. What is self-reported was checked for consistency, not measured "
+            "again.",
         ]
 
 

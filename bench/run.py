@@ -18,6 +18,7 @@ from bench.further import lacking
 from bench.phases import PhaseError, Place, carry_out
 from bench.plan import Task
 from bench.progress import Display
+from bench.publishing import known_here
 from bench.recorder import Recorder, failed_record, recorded
 from bench.records import read_records
 from bench.request import Prepared, Request, resolve
@@ -106,7 +107,12 @@ def run(request: Request, console: Console) -> Outcome:
             recorder.record_all()
     timed, told = _timed(prepared, recorder, console)
     reading = read_records([request.runs / "records"])
-    page = build(reading.records, request.runs / "leaderboard", notes=[*reading.problems, *left_out, *told])
+    page = build(
+        reading.records,
+        request.runs / "leaderboard",
+        notes=[*reading.problems, *left_out, *told],
+        catalog=known_here(prepared.methods.found, request.data_dir),
+    )
     rows, trained = len(plan.rows) + len(plan.left_out), len(todo) + timed
     return Outcome(page, rows, trained, recorder.failures, recorder.unscored)
 

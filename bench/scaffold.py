@@ -29,6 +29,8 @@ class $class_name(Method):
     name = "$name"
     title = "$title"
     summary = "One or two sentences for the leaderboard."
+    # description = "A few sentences more, for the method's own page."
+    equation = r"\\mathcal{L} = (1 - w) \\, \\mathcal{L}_{\\text{CE}} + w \\sum_{t} \\text{KL}(p_T \\parallel p_S)"
     # paper = Paper("Authors: Title. Venue", 2024, "https://...")
     teacher = TeacherUse.FROZEN
     plain = {"weight": 0.0}  # the settings with which this is plain training; None if there are none

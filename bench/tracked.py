@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from bench.curves import HISTORY
 from bench.ledger import phases_of
 from bench.plan import Row, Task
 from bench.request import Prepared
@@ -47,4 +48,4 @@ def _find(prepared: Prepared, task: Task) -> Artifact | None:
 
 def _history(model: Artifact | None) -> Path | None:
     """Where the curves of a training are; absolute, for the tracker's process."""
-    return (model.folder / "history.json").absolute() if model else None
+    return (model.folder / HISTORY).absolute() if model else None

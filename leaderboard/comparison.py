@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from bench.measure.statistics import COLUMNS
 from bench.records import Stored
 from bench.results import Record
 from bench.ruleset import RULES, Ruleset
-from leaderboard.ranking import Row, Spread, Table
+from leaderboard.ranking import Row, Spread, Table, runs
 from leaderboard.recipes import comparable
 from leaderboard.significance import (
     METRICS,
@@ -24,10 +24,12 @@ from leaderboard.significance import (
     groups,
     hierarchical_bootstrap,
     holm,
-    randomisation_tests,
 )
+from leaderboard.table_tests import compare_rows
 
 Outcome = Literal["better", "worse", "level"]
+LETTERED = 50
+"""Rows of a table whose groups of equals are told by letters; among many more there are too many groups to tell."""
 REFERENCE_COLUMNS = [place for place, name in enumerate(COLUMNS) if name.startswith("reference_")]
 
 
@@ -89,6 +91,39 @@ class AgainstPlain(Pair):
     high: float
 
 
+class Pairs(Mapping[tuple[str, str], Pair]):
+    """All ordered pairs of the tested rows of a table, from an array: a thousand rows have a million of them."""
+
+    def __init__(self, means: Mapping[str, float], p: NDArray[np.float64], alpha: float) -> None:
+        """
+        Args:
+            means: the mean score of each row.
+            p: (rows, rows) corrected p-values, symmetric, in the order of ``means``.
+        """
+        self._means, self._p, self._alpha = means, p, alpha
+        self._places = {name: place for place, name in enumerate(means)}
+
+    def __getitem__(self, names: tuple[str, str]) -> Pair:
+        one, other = names
+        if one == other:
+            raise KeyError(names)
+        difference, p = self._means[one] - self._means[other], float(self._p[self._places[one], self._places[other]])
+        return Pair(difference, p, _outcome(difference, p, self._alpha))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return permutations(self._means, 2)
+
+    def __len__(self) -> int:
+        return len(self._means) * (len(self._means) - 1)
+
+    def better(self, names: Sequence[str]) -> dict[str, int]:
+        """For each of ``names``, how many of the others among them are significantly better."""
+        places = [self._places[name] for name in names]
+        means = np.array([self._means[name] for name in names])
+        real = (self._p[np.ix_(places, places)] <= self._alpha) & (means[None, :] > means[:, None])
+        return dict(zip(names, real.sum(axis=1).tolist()))
+
+
 @dataclass(frozen=True)
 class Differences:
     """Which rows of a table differ significantly in the metric that orders it. Rows are named by their ids."""
@@ -97,12 +132,14 @@ class Differences:
     """The placed rows that can be tested, in the table's order."""
     untested: Mapping[str, str]
     """Why a row is not tested; for tested rows, why they are not tested against the plain student."""
-    pairs: Mapping[tuple[str, str], Pair]
+    pairs: Pairs
     """Each tested row compared with each other one, both ways; corrected for all pairs of the table."""
     letters: Mapping[str, tuple[str, ...]]
-    """Rows with a letter in common are not significantly different."""
+    """Rows with a letter in common are not significantly different. There are none in a table of too many rows."""
     against_plain: Mapping[str, AgainstPlain]
     """Each tested row compared with the plain student; corrected for these tests only."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Of each tested row's mean score, over seeds and sentences."""
 
 
 @dataclass(frozen=True)
@@ -247,31 +284,33 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     if plain in untested:
         untested = dict.fromkeys(models, f"the plain student: {untested[plain]}") | untested
 
-    # The order of a pair's models has a part in chance; by name it is the same here as in a comparison of the two.
-    names, systems = sorted(models), [models[name].statistics for name in sorted(models)]
-    means = {name: models[name].spread("bleu").mean for name in names}
-    places = list(combinations(range(len(names)), 2))
-    p = randomisation_tests(systems, places, "bleu", trials=rules.randomisations)
-    by_pair = {frozenset((names[a], names[b])): each for (a, b), each in zip(places, p)}
-
     ordered = [row for row in table.placed if row.sample.row in models]
-    ids = [row.sample.row for row in ordered]
-    pairs: dict[tuple[str, str], Pair] = {}
-    for (a, b), adjusted in zip(by_pair, holm(list(by_pair.values()))):
-        for one, other in ((a, b), (b, a)):
-            difference = means[one] - means[other]
-            pairs[one, other] = Pair(difference, adjusted, _outcome(difference, adjusted, rules.alpha))
-    real = {(a, b) for a, b in combinations(ids, 2) if pairs[a, b].outcome != "level"}
+    names = [row.sample.row for row in ordered]
+    if not names:
+        return Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, {})
+    trainings = [min(runs(row), default=row.sample.row) for row in ordered]
+    systems = [models[name].statistics for name in names]
+    test = compare_rows(systems, trainings, "bleu", replicates=rules.replicates)
+    means = dict(zip(names, test.means.tolist()))
+    p = test.p()
+    above = np.triu_indices(len(names), 1)
+    adjusted = np.ones_like(p)
+    adjusted[above] = adjusted.T[above] = holm(p[above])
+    pairs = Pairs(means, adjusted, rules.alpha)
+    real = {(a, b) for a, b in combinations(names, 2) if pairs[a, b].outcome != "level"}
+    letters = groups(names, real) if len(names) <= LETTERED else {}
 
     against: dict[str, AgainstPlain] = {}
     if plain in models:
-        others = [name for name in ids if name != plain]
-        for name, adjusted in zip(others, holm([by_pair[frozenset((name, plain))] for name in others])):
-            difference = means[name] - means[plain]
-            outcome = _outcome(difference, adjusted, rules.alpha)
-            low, high = _interval(models[name], models[plain], "bleu", rules)
-            against[name] = AgainstPlain(difference, adjusted, outcome, low, high)
-    return Differences(tuple(ordered), untested, pairs, groups(ids, real), against)
+        own = names.index(plain)
+        others = [place for place in range(len(names)) if place != own]
+        for place, corrected in zip(others, holm(p[others, own]).tolist()):
+            difference = float(test.means[place] - test.means[own])
+            low, high = test.difference(place, own, rules.level)
+            outcome = _outcome(difference, corrected, rules.alpha)
+            against[names[place]] = AgainstPlain(difference, corrected, outcome, low, high)
+    intervals = {name: test.interval(place, rules.level) for place, name in enumerate(names)}
+    return Differences(tuple(ordered), untested, pairs, letters, against, intervals)
 
 
 def _outcome(difference: float, p: float, alpha: float) -> Outcome:

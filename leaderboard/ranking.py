@@ -6,13 +6,15 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
-from bench.results import BudgetRecord, Parameters, Record, Sweep
+from bench.results import BudgetRecord, Environment, Parameters, Record, Sweep
 from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
 from leaderboard.recipes import comparable, distinguishing, own_recipe, trials_asked
+from leaderboard.reviews import Review, Reviewed, indexed, withdrawn
 from leaderboard.spread import Spread
 
 
@@ -44,8 +46,10 @@ class Row:
     """Why the row cannot be placed; empty for one that is."""
     own: tuple[str, ...] = ()
     """The settings that set it apart from the other rows of its method and depth, as ``key = value``."""
+    reviews: tuple[Review, ...] = ()
+    """What maintainers say of it, by date."""
 
-    @property
+    @cached_property
     def finished(self) -> tuple[Record, ...]:
         """The records that carry scores."""
         return tuple(record for record in self.records if record.status == "ok")
@@ -55,12 +59,12 @@ class Row:
         """A record to take from what is the same for all seeds; a finished one if there is any."""
         return (self.finished or self.records)[0]
 
-    @property
+    @cached_property
     def bleu(self) -> Spread | None:
         """BLEU on the first test set."""
         return Spread.of(_bleu(self.finished))
 
-    @property
+    @cached_property
     def chrf(self) -> Spread | None:
         """chrF on the first test set."""
         return Spread.of([record.scores[record.primary].chrf for record in self.finished])
@@ -75,7 +79,7 @@ class Row:
         """Of the delivered model."""
         return self.sample.parameters
 
-    @property
+    @cached_property
     def costs(self) -> tuple[Total, ...]:
         """What it took, three ways and altogether, as ``leaderboard.costs`` has them."""
         return totals(self.finished)
@@ -92,7 +96,7 @@ class Table:
     baseline: Row | None = None
     """The plain student that all rows are compared with."""
 
-    @property
+    @cached_property
     def rows(self) -> tuple[Row, ...]:
         """All rows, the placed ones first."""
         return self.placed + self.unplaced
@@ -115,8 +119,17 @@ class Table:
 
     def family(self, row: Row) -> tuple[Row, ...]:
         """The rows that came out of the same training runs, itself among them."""
-        own = _runs(row)
-        return tuple(other for other in self.rows if other is row or own & _runs(other))
+        own = {id(other) for run in runs(row) for other in self._by_run[run]} | {id(row)}
+        return tuple(other for other in self.rows if id(other) in own) if len(own) > 1 else (row,)
+
+    @cached_property
+    def _by_run(self) -> dict[str, list[Row]]:
+        """The rows that came out of each training run."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            for run in runs(row):
+                found.setdefault(run, []).append(row)
+        return found
 
     def family_costs(self, row: Row) -> tuple[Total, ...]:
         """What all rows of its family took together."""
@@ -133,19 +146,25 @@ class Table:
     @property
     def machines(self) -> tuple[str, ...]:
         """The distinct machines its records come from."""
-        environments = [record.environment for row in self.rows for record in row.records]
-        return tuple(
-            sorted({f"{e.cpu}, {e.cores} cores, {e.threads} threads, {e.device}, {e.precision}" for e in environments})
-        )
+        return tuple(sorted({machine(record.environment) for row in self.rows for record in row.records}))
 
 
-def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table, ...]:
+def machine(environment: Environment) -> str:
+    """The machine that a record comes from, as its table names it."""
+    return (
+        f"{environment.cpu}, {environment.cores} cores, {environment.threads} threads, {environment.device}, "
+        f"{environment.precision}"
+    )
+
+
+def aggregate(records: Iterable[Record], rules: Ruleset = RULES, reviews: Sequence[Review] = ()) -> tuple[Table, ...]:
     """Gather records into rows and rows into tables, by data set and preset.
 
     Rows are comparable if data set, languages, first test set, track and recipe are the same; a preset run with
     overridden values, another budget or another number of trials therefore has a table of its own. Tables of the open
-    track come after the official ones.
+    track come after the official ones. A row that ``reviews`` withdraw is not placed, and nothing is compared with it.
     """
+    reviewed = indexed(reviews)
     by_table: dict[str, list[tuple[Record, ...]]] = {}
     for seeds in _grouped(shared(records), lambda record: (record.dataset, record.row)):
         by_table.setdefault(comparable(Row(seeds, None).sample), []).append(seeds)
@@ -156,17 +175,24 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES) -> tuple[Table,
 
     groups = sorted(by_table.values(), key=place)
     samples = [rows[0][0] for rows in groups]
-    return tuple(_table(rows, own_recipe(first, samples), rules) for rows, first in zip(groups, samples, strict=True))
+    return tuple(
+        _table(rows, own_recipe(first, samples), rules, reviewed) for rows, first in zip(groups, samples, strict=True)
+    )
 
 
-def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset) -> Table:
+def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset, reviewed: Reviewed) -> Table:
+    said = [reviewed.get((seeds[0].dataset, seeds[0].row), ()) for seeds in rows]
     plain = max(
-        ([record for record in seeds if record.status == "ok"] for seeds in rows if seeds[0].role == "baseline"),
+        (
+            [record for record in seeds if record.status == "ok"]
+            for seeds, reviews in zip(rows, said, strict=True)
+            if seeds[0].role == "baseline" and not withdrawn(reviews)
+        ),
         key=lambda finished: (len(finished), sum(_bleu(finished))),
         default=[],
     )
     finished = []
-    for seeds in rows:
+    for seeds, reviews in zip(rows, said, strict=True):
         ok = [record for record in seeds if record.status == "ok"]
         first = (ok or seeds)[0]
         compared = None if not plain or first.row == plain[0].row else _difference(ok, plain)
@@ -176,7 +202,7 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
             if (sample.method.name, sample.delivery) == (first.method.name, first.delivery)
         ]
         own = distinguishing(first.method.settings, like)
-        finished.append(Row(seeds, compared, reasons(seeds, plain, rules), own))
+        finished.append(Row(seeds, compared, withdrawn(reviews) + reasons(seeds, plain, rules), own, reviews))
 
     def order(row: Row) -> tuple[float, str]:
         return (-row.bleu.mean if row.bleu else float("inf"), row.sample.row)
@@ -202,7 +228,7 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
     return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
 
 
-def _runs(row: Row) -> set[str]:
+def runs(row: Row) -> set[str]:
     """The artifacts of its finished seeds' trainings."""
     phases = (phase for record in row.finished for phase in record.phases)
     return {phase.artifact for phase in phases if phase.kind == "training" and phase.artifact}

@@ -42,6 +42,11 @@ def trials_asked(record: Record) -> int:
     return asked if isinstance(asked, int) else 1
 
 
+def budget_asked(record: Record) -> str:
+    """The kind of budget that the recipe gives to students."""
+    return str(_section(record, "budget").get("kind", "tokens"))
+
+
 def largest_batch(record: Record) -> int:
     """The most target tokens that the stages of the record's training can take beyond a budget: a batch each."""
     training = _section(record, "teacher_training" if record.role == "teacher" else "training")

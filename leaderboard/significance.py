@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from bench.measure.statistics import BLEU_COLUMNS, COLUMNS, corpus_bleu, corpus_chrf
@@ -38,19 +38,7 @@ EQUAL = 1e-9
 def approximate_randomisation(
     a: System, b: System, metric: Metric, *, trials: int = RULES.randomisations, seed: int = SEED
 ) -> float:
-    """Two-sided p of the paired randomisation test of two systems; see :func:`randomisation_tests`."""
-    return randomisation_tests([a, b], [(0, 1)], metric, trials=trials, seed=seed)[0]
-
-
-def randomisation_tests(
-    systems: Sequence[System],
-    pairs: Sequence[tuple[int, int]],
-    metric: Metric,
-    *,
-    trials: int = RULES.randomisations,
-    seed: int = SEED,
-) -> list[float]:
-    """Two-sided p of the paired randomisation test for each pair of systems, whatever other pairs there are.
+    """Two-sided p of the paired randomisation test of two systems.
 
     Each trial deals the outputs of all models of both systems out anew to as many pseudo-models, sentence by sentence
     and at random (approximate randomisation: Noreen 1989; for machine translation Riezler & Maxwell 2005), and
@@ -69,66 +57,33 @@ def randomisation_tests(
     Raises:
         ValueError: a system without models, or models of unequal numbers of sentences.
     """
-    if not pairs:
-        return []
-    sentences = _sentences(systems)
-    found: dict[tuple[int, int], float] = {}
-    for sizes in {(len(systems[a]), len(systems[b])) for a, b in pairs}:
-        alike = [(a, b) for a, b in pairs if (len(systems[a]), len(systems[b])) == sizes]
-        found |= zip(alike, _test(systems, alike, sizes, sentences, metric, trials, seed).tolist())
-    return [found[pair] for pair in pairs]
+    sentences, models = count_sentences([a, b]), [*a, *b]
+    counts = _counts(models, metric)
+    observed = column_scores(counts.sum(axis=1, dtype=np.float64), metric)
+    several = min(len(a), len(b)) > 1
+    studentised = several and bool(_squared_error(observed[: len(a)], observed[len(a) :]) > EQUAL**2)
+    extreme = _statistic(observed, len(a), studentised) * (1 - EQUAL)
 
-
-def _test(
-    systems: Sequence[System],
-    pairs: Sequence[tuple[int, int]],
-    sizes: tuple[int, int],
-    sentences: int,
-    metric: Metric,
-    trials: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """The p of pairs that all have these numbers of seeds.
-
-    What a pseudo-model gets from the first system of a pair, and from the second, is a matrix product that serves all
-    pairs with that system, so that a table costs little more than its rows.
-    """
-    models = sum(sizes)
-    sides = (np.arange(sizes[0], dtype=np.uint16), np.arange(sizes[0], models, dtype=np.uint16))
-    members = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
-    places = [[members[side].index(pair[side]) for pair in pairs] for side in (0, 1)]
-    counts = [_stacked([systems[each] for each in members[side]], metric) for side in (0, 1)]
-
-    a, b = (_scores(counts[side].sum(axis=1, dtype=np.float64), metric).T[places[side]] for side in (0, 1))
-    studentised = _squared_error(a, b) > EQUAL**2 if min(sizes) > 1 else np.zeros(len(pairs), dtype=bool)
-    extreme = _statistic(a, b, studentised) * (1 - EQUAL)
-
-    random, hits = np.random.default_rng((seed, models)), np.zeros(len(pairs))
+    random, hits, numbers = np.random.default_rng((seed, len(models))), 0, np.arange(len(models), dtype=np.uint16)
     for start in range(0, trials, CHUNK):
-        order = np.broadcast_to(np.arange(models, dtype=np.uint16), (min(CHUNK, trials - start), sentences, models))
+        order = np.broadcast_to(numbers, (min(CHUNK, trials - start), sentences, len(models)))
         dealt = np.moveaxis(random.permuted(order, axis=-1), -1, 0)
-        scores = np.empty((len(order), len(pairs), models))
+        scores = np.empty((len(order), len(models)))
         for pseudo, given in enumerate(np.ascontiguousarray(dealt)):
-            sums: Any = 0.0
-            for side in (0, 1):
-                taken = (given[:, None] == sides[side][:, None]).astype(counts[side].dtype)
-                product = np.tensordot(taken, counts[side], axes=((1, 2), (0, 1)))
-                sums = sums + product[:, places[side]]
-            scores[..., pseudo] = _scores(sums, metric)
-        statistic = _statistic(scores[..., : sizes[0]], scores[..., sizes[0] :], studentised)
-        hits += (statistic >= extreme).sum(axis=0)
+            taken = (given[:, None] == numbers[:, None]).astype(counts.dtype)
+            scores[:, pseudo] = column_scores(np.tensordot(taken, counts, axes=((1, 2), (0, 1))), metric)
+        hits += int((_statistic(scores, len(a), studentised) >= extreme).sum())
     return (1 + hits) / (1 + trials)
 
 
-def _stacked(systems: Sequence[System], metric: Metric) -> NDArray[Any]:
-    """(models, sentences, systems, columns) counts of systems with equal numbers of models."""
-    columns = METRICS[metric][1]
-    counts = np.stack([np.stack([model[:, columns] for model in system]) for system in systems], axis=2)
+def _counts(models: System, metric: Metric) -> NDArray[Any]:
+    """(models, sentences, columns) counts."""
+    counts = np.stack([model[:, METRICS[metric][1]] for model in models])
     exact = counts.max(axis=0).sum(axis=0).max() < EXACT
     return counts.astype(np.float32 if exact else np.float64)
 
 
-def _scores(sums: NDArray[Any], metric: Metric) -> NDArray[np.float64]:
+def column_scores(sums: NDArray[Any], metric: Metric) -> NDArray[np.float64]:
     """The metric of each (..., columns) sum of its own columns."""
     score, columns = METRICS[metric]
     whole = np.zeros((*sums.shape[:-1], len(COLUMNS)))
@@ -138,16 +93,21 @@ def _scores(sums: NDArray[Any], metric: Metric) -> NDArray[np.float64]:
 
 def _squared_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """The squared standard error of the difference of the means of (..., seeds) scores."""
-    return a.var(axis=-1, ddof=1) / a.shape[-1] + b.var(axis=-1, ddof=1) / b.shape[-1]
+    error: NDArray[np.float64] = a.var(axis=-1, ddof=1) / a.shape[-1] + b.var(axis=-1, ddof=1) / b.shape[-1]
+    return error
 
 
-def _statistic(a: NDArray[np.float64], b: NDArray[np.float64], studentised: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The absolute difference of the means of (..., pairs, seeds) scores, in standard errors where ``studentised``."""
+def _statistic(scores: NDArray[np.float64], first: int, studentised: bool) -> NDArray[np.float64]:
+    """The absolute difference of the means of the ``first`` of (..., models) scores and the others.
+
+    In standard errors where ``studentised``.
+    """
+    a, b = scores[..., :first], scores[..., first:]
     difference = np.abs(a.mean(axis=-1) - b.mean(axis=-1))
     difference = np.where(difference < EQUAL, 0.0, difference)
-    if not studentised.any():
+    if not studentised:
         return difference
-    error = np.sqrt(np.where(studentised, _squared_error(a, b), 1.0))
+    error = np.sqrt(_squared_error(a, b))
     # Pseudo-models that happen to score alike count as the most extreme, unless both sides are equal.
     apart = np.where(difference > 0, np.inf, 0.0)
     return np.divide(difference, error, out=apart, where=error > EQUAL)
@@ -177,24 +137,29 @@ def hierarchical_bootstrap(
         ValueError: a system without models, or models of unequal numbers of sentences.
     """
     systems = [a] if b is None else [a, b]
-    sentences = _sentences(systems)
+    sentences = count_sentences(systems)
     random = np.random.default_rng(seed)
-    drawn = random.integers(sentences, size=(replicates, sentences))
-    weights = np.stack([np.bincount(each, minlength=sentences) for each in drawn]).astype(np.float64)
+    weights = resamples(sentences, replicates, random)
     tail = (1 - level) / 2
-    counted = [_stacked([system], metric)[:, :, 0] for system in systems]
-    observed = [_scores(counts.sum(axis=1, dtype=np.float64), metric) for counts in counted]
+    counted = [_counts(system, metric) for system in systems]
+    observed = [column_scores(counts.sum(axis=1, dtype=np.float64), metric) for counts in counted]
     freedom = _freedom(observed)
     doubt = stdtrit(freedom, tail) / ndtri(tail) if freedom else 1.0
     means = []
     for counts, scores in zip(counted, observed):
-        mean = _scores(weights @ counts, metric).mean(axis=0)
+        mean = column_scores(weights @ counts, metric).mean(axis=0)
         if (size := len(scores)) > 1:
             luck = scores[random.integers(size, size=(replicates, size))].mean(axis=1) - scores.mean()
             mean = mean + luck * np.sqrt(size / (size - 1)) * doubt
         means.append(mean)
     low, high = np.quantile(means[0] - means[1] if b is not None else means[0], (tail, 1 - tail))
     return float(low), float(high)
+
+
+def resamples(sentences: int, replicates: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """(replicates, sentences) how often each replicate draws each sentence, with replacement."""
+    drawn = random.integers(sentences, size=(replicates, sentences))
+    return np.stack([np.bincount(each, minlength=sentences) for each in drawn]).astype(np.float64)
 
 
 def _freedom(scores: Sequence[NDArray[np.float64]]) -> float:
@@ -209,7 +174,7 @@ def _freedom(scores: Sequence[NDArray[np.float64]]) -> float:
     return float(sum(squares) ** 2 / sum(s**2 / (len(each) - 1) for s, each in zip(squares, several)))
 
 
-def _sentences(systems: Sequence[System]) -> int:
+def count_sentences(systems: Sequence[System]) -> int:
     """The number of sentences that all models have."""
     numbers = {len(model) for system in systems for model in system}
     if not all(len(system) for system in systems) or len(numbers) != 1 or not min(numbers):
@@ -217,15 +182,14 @@ def _sentences(systems: Sequence[System]) -> int:
     return numbers.pop()
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Each p of a family adjusted for it (Holm 1979): at most ``alpha`` means a difference, whatever others there are.
 
     The smallest is multiplied by their number, the next by one less, and so on; none is below the one before it.
     """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    p = np.asarray(p_values, dtype=np.float64)
+    order, adjusted = np.argsort(p, kind="stable"), np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(p), 0, -1) * p[order]))
     return adjusted
 
 

@@ -1,50 +1,48 @@
-"""The static leaderboard: pages that open from disk without a network and trust no string of a record."""
+"""The static leaderboard: which pages and files it has, and how a new one takes the place of the old one.
+
+Its pages open from disk without a network and trust no string of a record.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.results import Record
-from bench.ruleset import RULES
-from leaderboard import speeds, text
+from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_page, table_page
+from leaderboard.again import again
+from leaderboard.badges import badges
+from leaderboard.catalog import Catalog
 from leaderboard.comparison import differences
 from leaderboard.costs import Factors
-from leaderboard.plots import dot_plot, tuning_plot
-from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
-from leaderboard.ranking import Row, aggregate
-from leaderboard.recipes import flatten
-from leaderboard.sweeps import curves, extent, shared_values, shown_trials, value_names
+from leaderboard.entries import entries
+from leaderboard.exports import to_csv, to_json
+from leaderboard.method_pages import write_method_pages
+from leaderboard.overview import groups
+from leaderboard.pages import Site, Source
+from leaderboard.published import on_dataset
+from leaderboard.ranking import Row, aggregate, machine
+from leaderboard.reviews import Review
+from leaderboard.side_by_side import Outputs, side_by_side
+from leaderboard.standings import Standings
 
-TEMPLATES = Path(__file__).with_name("templates")
-PARTS = ("index.html", "rows", "hypotheses", "records")
+PARTS = ("index.html", "rules.html", "tables", "rows", "methods", "hypotheses", "records", "badges")
 """All that a site consists of; a folder with anything else in it is never replaced."""
 FILE_NAME = 255
 """Bytes that a file's name can have."""
 NO_FACTORS = Factors()
+NO_CATALOG = Catalog()
 ROWS = 1_000_000
 """More rows than any run has: a phase that claims to be shared by more is no figure to show."""
-SHOWN_SENTENCES = 500
-"""How many sentences a page of hypotheses shows; the files hold all."""
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, halves of characters, and what would turn the direction of the text that follows."""
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Written:
     """The hypotheses of a row on one test set, seed by seed."""
 
     test_set: str
@@ -55,7 +53,15 @@ class Outputs:
     page: str
 
 
-def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), factors: Factors = NO_FACTORS) -> Path:
+def build(
+    records: Iterable[Stored],
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    factors: Factors = NO_FACTORS,
+    catalog: Catalog = NO_CATALOG,
+    reviews: Sequence[Review] = (),
+) -> Path:
     """Write the site to the folder ``out`` and return its ``index.html``.
 
     The site is built beside ``out`` and takes its place whole; an earlier site there is replaced.
@@ -63,6 +69,8 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     Args:
         notes: sentences for the reader, such as what could not be read.
         factors: what the user states of the price of energy and devices.
+        catalog: what is known of methods and data sets beside the records.
+        reviews: what maintainers say of rows.
 
     Raises:
         UsageError: ``out`` holds something else than a site.
@@ -79,11 +87,11 @@ def build(records: Iterable[Stored], out: Path, *, notes: Sequence[str] = (), fa
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_site(work, stored, told, factors)
+        _write_site(work, stored, told, factors, catalog, reviews)
         _swap(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return out / "index.html"
+    return out / OVERVIEW
 
 
 def _unfit(record: Record) -> str | None:
@@ -95,63 +103,104 @@ def _unfit(record: Record) -> str | None:
     return None
 
 
-def _write_site(work: Path, stored: dict[tuple[str, str, int], Stored], notes: list[str], factors: Factors) -> None:
-    pages = _environment()
-    pages.globals["factors"] = factors
-    tables = aggregate(each.record for each in stored.values())
-    found = [differences(table, stored) for table in tables]
-    for table, differing in zip(tables, found):
-        for row in table.rows:
+def _write_site(
+    work: Path,
+    stored: Mapping[tuple[str, str, int], Stored],
+    notes: list[str],
+    factors: Factors,
+    catalog: Catalog,
+    reviews: Sequence[Review],
+) -> None:
+    records = [each.record for each in stored.values()]
+    newest = max((record.created for record in records), default=None)
+    machines = {machine(record.environment) for record in records}
+    site = Site.at(work, Source(len(records), len(machines), newest), factors)
+    standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
+    titles = {row.sample.method.name: row.sample.method.title for each in standings for row in each.table.rows}
+    for each in standings:
+        _write_table(site, each, titles, catalog)
+        plain = _outputs(each.table.baseline, stored) if each.table.baseline else {}
+        for row in each.table.rows:
             members = [stored[record.dataset, record.row, record.seed] for record in row.records]
-            outputs = _write_files(work, row, members, notes)
-            for output in outputs:
-                _render(
-                    pages, "hypotheses.html", work / output.page, root="../../", table=table, row=row, output=output
-                )
-            shown = {"table": table, "row": row, "outputs": outputs, "differences": differing}
-            _render(pages, "row.html", work / row_page(row), root="../../", **shown)
-    newest = max((each.record.created for each in stored.values()), default=None)
-    known = {"tables": tables, "differences": found, "notes": notes, "newest": newest}
-    _render(pages, "index.html", work / "index.html", root="", **known)
+            against = {} if row is each.table.baseline else plain
+            _write_row(site, each, row, members, against, notes, catalog)
+    write_method_pages(site, standings, catalog)
+    for badge in badges(standings):
+        site.write(badge.address, site.environment.get_template("badge.svg").render(badge=badge))
+    site.render("rules.html", RULES_PAGE)
+    site.render("index.html", OVERVIEW, groups=groups(standings), notes=notes)
 
 
-def row_page(row: Row) -> str:
-    """The address of a row's page within the site."""
-    return f"rows/{row.sample.dataset}/{row.sample.row}.html"
+def _write_table(site: Site, standings: Standings, titles: Mapping[str, str], catalog: Catalog) -> None:
+    address = table_page(standings.table)
+    files = {suffix: address.removesuffix("html") + suffix for suffix in ("csv", "json")}
+    found = entries(standings)
+    site.write(files["csv"], to_csv(list(found.values())))
+    site.write(files["json"], to_json(standings.table, list(found.values())))
+    site.render(
+        "table.html",
+        address,
+        standings=standings,
+        table=standings.table,
+        differences=standings.differences,
+        entries=found,
+        files=files,
+        published=on_dataset(standings.table.sample.dataset),
+        titles=titles,
+        names={name: method.title for name, method in catalog.methods.items()},
+    )
 
 
-def _write_files(work: Path, row: Row, members: Sequence[Stored], notes: list[str]) -> list[Outputs]:
+def _outputs(row: Row, stored: Mapping[tuple[str, str, int], Stored]) -> dict[int, Outputs]:
+    """The outputs of a row's finished seeds."""
+    return {record.seed: Outputs(stored[record.dataset, record.row, record.seed]) for record in row.finished}
+
+
+def _write_row(
+    site: Site,
+    standings: Standings,
+    row: Row,
+    members: Sequence[Stored],
+    plain: Mapping[int, Outputs],
+    notes: list[str],
+    catalog: Catalog,
+) -> None:
+    written = _write_files(site, row, members, notes)
+    shown = {"table": standings.table, "differences": standings.differences, "row": row}
+    own = {member.record.seed: Outputs(member) for member in members}
+    for output in written:
+        seeds = [seed for seed, _ in output.files]
+        text = catalog.sentences(row.sample, output.test_set)
+        beside = side_by_side(output.test_set, own, plain, output.lines, seeds, text)
+        dataset = catalog.datasets.get(row.sample.dataset)
+        site.render("hypotheses.html", output.page, output=output, beside=beside, dataset=dataset, **shown)
+    site.render("row.html", row_page(row), outputs=written, again=again(row.sample, catalog), **shown)
+
+
+def _write_files(site: Site, row: Row, members: Sequence[Stored], notes: list[str]) -> list[Written]:
     """Copy a row's records and its hypotheses, and gather the latter; files that fail their check are noted."""
     by_set: dict[str, list[tuple[int, str, list[str]]]] = {}
     for member in members:
         record = member.record
-        _write(work / "records" / record.dataset / record.file, record.model_dump_json(indent=2) + "\n")
+        site.write(f"records/{record.dataset}/{record.file}", record.model_dump_json(indent=2) + "\n")
         for test_set, score in record.scores.items():
             try:
                 lines = member.hypotheses(test_set)
             except DataError as error:
                 notes.append(str(error))
                 continue
-            _write(work / "hypotheses" / record.dataset / score.hypotheses.file, "".join(f"{line}\n" for line in lines))
+            content = "".join(f"{line}\n" for line in lines)
+            site.write(f"hypotheses/{record.dataset}/{score.hypotheses.file}", content)
             by_set.setdefault(test_set, []).append((record.seed, score.hypotheses.file, lines))
     return [
-        Outputs(
+        Written(
             test_set=test_set,
             files=tuple((seed, file) for seed, file, _ in seeds),
             lines=tuple(zip(*(lines for _, _, lines in seeds), strict=False)),
-            page=f"hypotheses/{row.sample.dataset}/{row.sample.row}.{test_set}.html",
+            page=hypotheses_page(row, test_set),
         )
         for test_set, seeds in by_set.items()
     ]
-
-
-def _render(pages: Environment, template: str, path: Path, **values: Any) -> None:
-    _write(path, pages.get_template(template).render(values))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode("utf-8"))
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -170,68 +219,3 @@ def _swap(work: Path, out: Path) -> None:
         os.replace(out, old)
     os.replace(work, out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _environment() -> Environment:
-    pages = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    pages.globals |= {
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"script-src 'sha256-{digest}'",
-        "row_page": row_page,
-        "dot_plot": dot_plot,
-        "tuning_plot": tuning_plot,
-        "curves": curves,
-        "shown_trials": shown_trials,
-        "value_names": value_names,
-        "shared_values": shared_values,
-        "flatten": flatten,
-        "degenerate_kinds": KINDS,
-        "degenerate_warnings": warnings,
-        "counted": counted,
-        "shares": shares,
-        "further_scores": further_scores,
-        "shown_sentences": SHOWN_SENTENCES,
-        "measured": speeds.measured,
-        "together": speeds.together,
-        "headlines": speeds.headlines,
-        "speed_headlines": speeds.HEADLINES,
-        "speed_column": speeds.column,
-        "speed_names": speeds.NAMES,
-        "speed_warnings": speeds.warnings,
-        "rules": RULES,
-    }
-    pages.filters |= {
-        "accesses": text.accesses,
-        "spread": text.spread,
-        "signed": text.signed,
-        "plus_minus": text.plus_minus,
-        "search": speeds.search,
-        "duration": text.duration,
-        "operations": text.operations,
-        "energy": text.energy,
-        "grams": text.grams,
-        "money": text.money,
-        "memory": text.memory,
-        "size": text.size,
-        "amount": text.amount,
-        "extent": extent,
-        "verdict": text.verdict,
-        "web_address": text.web_address,
-    }
-    return pages
-
-
-def _printable(value: Any) -> Any:
-    """Make unprintable characters visible; the autoescape that follows deals with markup."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.results import EngineSpeed, Record, Speed, Timing
@@ -10,7 +11,7 @@ from bench.ruleset import RULES
 from leaderboard.ranking import Row, Table
 
 HEADLINES = (("pytorch", "float32"), ("ctranslate2", "int8"))
-"""The engines and precisions that a table shows: the project's own decoder, and what a shipped student would run on."""
+"""What a table shows unasked: the project's own decoder, and what a shipped student would run on."""
 NAMES = {"pytorch": "PyTorch", "ctranslate2": "CTranslate2"}
 
 
@@ -38,15 +39,26 @@ def together(table: Table) -> str | None:
     return max(counts, key=lambda each: (counts[each], newest[each]), default=None)
 
 
-def headlines(row: Row, fingerprint: str) -> tuple[Headline, ...]:
+def engines(table: Table, fingerprint: str) -> tuple[tuple[str, str], ...]:
+    """Each engine and precision that a table has a column for: the headlines, and what else was measured in that go."""
+    found = {
+        (each.engine, each.precision)
+        for row in table.rows
+        if (of := measured(row, fingerprint)) and of[1].fingerprint == fingerprint
+        for each in of[1].engines
+    }
+    return HEADLINES + tuple(sorted(found - set(HEADLINES)))
+
+
+def headlines(row: Row, fingerprint: str, columns: Sequence[tuple[str, str]] = HEADLINES) -> tuple[Headline, ...]:
     """A row's figures for the columns of a table that shows the speeds of one fingerprint."""
     found = measured(row, fingerprint)
     if found is None:
-        return tuple(Headline(None, "not measured") for _ in HEADLINES)
+        return tuple(Headline(None, "not measured") for _ in columns)
     speed = found[1]
     if speed.fingerprint != fingerprint:
-        return tuple(Headline(None, "measured elsewhere") for _ in HEADLINES)
-    return tuple(_headline(speed, engine, precision) for engine, precision in HEADLINES)
+        return tuple(Headline(None, "measured elsewhere") for _ in columns)
+    return tuple(_headline(speed, engine, precision) for engine, precision in columns)
 
 
 def column(engine: str, precision: str) -> str:

@@ -13,6 +13,19 @@ from bench.ruleset import RULES
 from leaderboard.ranking import Difference
 from leaderboard.spread import Spread
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, halves of characters, and what would turn the direction of the text that follows."""
+
+
+def printable(value: str) -> str:
+    """Make unprintable characters visible."""
+    return _UNPRINTABLE.sub("\ufffd", value)
+
+
+def anchor(title: str) -> str:
+    """The id of a section by its title: the first word in small letters."""
+    return title.split()[0].lower()
+
 
 def accesses(record: Record) -> dict[str, tuple[datetime, ...]]:
     """When each test set was decoded; a set with a score and no time was not logged."""

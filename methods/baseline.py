@@ -11,6 +11,14 @@ class Baseline(Method):
     name = "baseline"
     title = "Plain student"
     summary = "Trained on the references alone, with label-smoothed cross-entropy and no teacher."
+    description = (
+        "What every method is compared with, trained and tuned by the same rules with the same budget. Label smoothing "
+        "moves a part of the probability from each reference word to all other words of the vocabulary."
+    )
+    equation = (
+        r"\mathcal{L}_{\text{CE}} = -\sum_{t} \left( (1 - \varepsilon - \varepsilon') \log p_S(y_t) "
+        r"+ \varepsilon' \sum_{v \in V} \log p_S(v) \right), \quad \varepsilon' = \frac{\varepsilon}{|V| - 1}"
+    )
     plain = {}
 
     def loss(self, step: Step) -> dict[str, Term]:

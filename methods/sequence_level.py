@@ -17,6 +17,14 @@ class SequenceLevel(Method):
     name = "sequence_level"
     title = "Sequence-level KD"
     summary = "The student is trained as usual, on the teacher's translations of the training sources."
+    description = (
+        "The teacher translates the training sources once by beam search, and the student learns from these "
+        "translations in place of the references: they vary less, and so are easier to imitate. Interpolation goes on "
+        "with the hypothesis closest to the reference among many."
+    )
+    equation = (
+        r"\mathcal{L} = \mathcal{L}_{\text{CE}}(\hat{y}), \quad \hat{y} \approx \text{argmax}_{y} \; p_T(y \mid x)"
+    )
     paper = Paper(
         "Kim and Rush: Sequence-Level Knowledge Distillation. EMNLP", 2016, "https://aclanthology.org/D16-1139"
     )

@@ -82,6 +82,20 @@ class TieKD(Method):
     name = "tie_kd"
     title = "TIE-KD"
     summary = "Word-level distillation with a ranking loss on the likeliest tokens, repeated on its own predictions."
+    description = (
+        "What a student mostly learns from a teacher is its likeliest word. So the loss has two parts more that rank "
+        "words: the teacher's first word is to lead its k likeliest (set A), and these are to be the student's k "
+        "likeliest too (set B). The same is asked again over further rounds, in which both models read the student's "
+        "own predictions in place of the reference."
+    )
+    equation = (
+        r"\mathcal{L} = (1 - w) \, \mathcal{L}_{\text{CE}} "
+        r"+ \frac{w}{N} \sum_{i=1}^{N} \sum_{t} \left( \text{KL}(p_T \parallel p_S) + R_1 + R_2 \right)"
+        "\n"
+        r"R_1 = \sum_{a \in A} \max(0, p_S(a) - p_S(a_1))"
+        "\n"
+        r"R_2 = \sum_{a \in A} \sum_{b \in B, \, p_T(a) > p_T(b)} \max(0, p_S(b) - p_S(a))"
+    )
     paper = Paper(
         "Zhang et al.: Towards Understanding and Improving Knowledge Distillation for Neural Machine Translation. ACL",
         2023,

@@ -21,6 +21,15 @@ class WordLevel(Method):
     name = "word_level"
     title = "Word-level KD"
     summary = "At every target position the student imitates the teacher's distribution over the next token."
+    description = (
+        "The teacher's distribution tells more than the one reference: which other words would have been good there, "
+        "and how hard the choice is. Both models read the reference up to each position, and the student's loss is a "
+        "mixture of its cross-entropy on the reference and of its divergence from the teacher."
+    )
+    equation = (
+        r"\mathcal{L} = (1 - \alpha) \, \mathcal{L}_{\text{CE}} "
+        r"+ \alpha \sum_{t} \text{KL} \left( p_T(\cdot \mid x, y_{<t}) \parallel p_S(\cdot \mid x, y_{<t}) \right)"
+    )
     paper = Paper(
         "Kim and Rush: Sequence-Level Knowledge Distillation. EMNLP", 2016, "https://aclanthology.org/D16-1139"
     )

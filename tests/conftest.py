@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import believable
 import micro
 import pytest
 
 from bench import cli
+from bench.data import datasets
 from bench.data.batches import EncodedCorpus
 from bench.request import Request
 from bench.run import Outcome
@@ -30,6 +32,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The executor sets these for its processes."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the embedded data set, one of six sentences."""
+    monkeypatch.setitem(datasets.DATASETS, "synthetic", believable.six_sentences())
 
 
 @pytest.fixture(scope="session")

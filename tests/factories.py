@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from bench.config import Depth, ModelConfig, preset
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics, statistics_content
-from bench.records import write_record
+from bench.records import Stored, write_record
 from bench.results import (
+    CurvePoint,
     DeliveryRecord,
     Environment,
     MethodRecord,
@@ -29,6 +30,9 @@ from bench.results import (
     row_id,
     statistics_file,
 )
+from leaderboard.comparison import differences
+from leaderboard.ranking import aggregate
+from leaderboard.standings import Standings
 
 STUDENT = Depth(2, 2)
 SIGNATURES = {
@@ -40,6 +44,22 @@ SIGNATURES = {
 def make_hypotheses(seed: int = 1, sets: tuple[str, ...] = ("test", "dev"), sentences: int = 3) -> dict[str, list[str]]:
     """Made-up output lines for each test set."""
     return {name: [f"Satz {number} von {name}, Lauf {seed}." for number in range(sentences)] for name in sets}
+
+
+def make_curve(shift: float = 0.0) -> tuple[CurvePoint, ...]:
+    """The curve of made-up records, whose losses are ``shift`` higher."""
+    points = ((100, 60_000, 4.5, 4.2), (200, 120_000, 3.5, 3.0), (300, 175_000, 3.21, 2.6), (310, 180_400, 3.25, 2.7))
+    return tuple(
+        CurvePoint(
+            stage=0,
+            update=update,
+            target_tokens=tokens,
+            dev_loss=loss + shift,
+            dev_nll=nll + shift,
+            terms={"nll": nll + 0.5, "kd": nll - 0.5},
+        )
+        for update, tokens, loss, nll in points
+    )
 
 
 def make_record(
@@ -108,6 +128,7 @@ def make_record(
             best_update=300,
             best_dev_loss=3.21,
             stages=({"name": "training", "updates": 310},),
+            curve=make_curve(),
         ),
         "phases": (
             Phase(name="tokenizer", kind="common", seconds=2.0, shared_by=10),
@@ -252,3 +273,10 @@ def seeds(method: str, values: list[float], **fields: Any) -> list[Record]:
 def plain(values: tuple[float, ...] = (10.0, 11.0, 12.0), **fields: Any) -> list[Record]:
     """Finished records of the plain student."""
     return seeds("baseline", list(values), role="baseline", **fields)
+
+
+def standings(records: Iterable[Record]) -> Standings:
+    """Of the only table of these records, which have no files."""
+    stored = {(each.dataset, each.row, each.seed): Stored(each, Path()) for each in records}
+    (table,) = aggregate(each.record for each in stored.values())
+    return Standings(table, differences(table, stored))

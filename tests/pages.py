@@ -40,3 +40,9 @@ def site(folder: Path, records: list[Record], **arguments) -> dict[str, Page]:
     stored, problems = read_records([folder / "records"])
     index = build(stored, folder / "site", notes=arguments.get("notes", problems))
     return {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+
+
+def table(pages: dict[str, Page], name: str = "") -> Page:
+    """The only page of a table whose address holds ``name``."""
+    (found,) = (page for address, page in pages.items() if address.startswith("tables/") and name in address)
+    return found

@@ -16,7 +16,8 @@ from bench.results import Record
 from bench.ruleset import RULES, Ruleset
 from leaderboard.comparison import compare, differences
 from leaderboard.ranking import aggregate
-from leaderboard.significance import approximate_randomisation, hierarchical_bootstrap
+from leaderboard.significance import approximate_randomisation, hierarchical_bootstrap, holm
+from leaderboard.table_tests import compare_rows
 
 QUICK = Ruleset(randomisations=400, replicates=200)
 WORDS = ["der", "die", "Hund", "Katze", "läuft", "sieht", "nicht", "."]
@@ -174,18 +175,21 @@ class TestTable:
         }  # fmt: skip
         assert got.against_plain.keys() == {ids["better"], ids["alike"], ids["worse"]}
 
-    def test_it_says_what_a_comparison_of_two_says(self, found):
-        """But for the correction: of three p against the plain student, the smallest counts three times."""
+    def test_verdicts_are_those_of_the_table_test_with_holms_correction(self, found):
         got = differences(table_of(found), by_key(found), QUICK)
-        plain_row = find_row(found, "baseline")
-        single = {name: compare(find_row(found, name), plain_row, rules=QUICK) for name in ("better", "alike", "worse")}
-        for each in single.values():
-            pair = got.against_plain[each.a.row]
-            assert (pair.low, pair.high, pair.difference) == (each.low, each.high, pytest.approx(each.difference))
-        least = min(single.values(), key=lambda each: each.p)
-        assert got.against_plain[least.a.row].p == pytest.approx(3 * least.p)
-        assert all(pair.p >= got.against_plain[name].p for (name, other), pair in got.pairs.items()
-                   if other == plain_row[0].record.row)  # fmt: skip
+        names = [row.sample.row for row in got.tested]
+        systems = [[each.statistics("test") for each in found if each.record.row == name] for name in names]
+        test = compare_rows(systems, names, "bleu", replicates=QUICK.replicates)
+        plain = names.index(find_row(found, "baseline")[0].record.row)
+        others = [row for row in range(len(names)) if row != plain]
+        for row, corrected in zip(others, holm(test.p()[others, plain])):
+            pair = got.against_plain[names[row]]
+            assert (pair.p, (pair.low, pair.high)) == (corrected, test.difference(row, plain))
+            assert pair.difference == pytest.approx(test.means[row] - test.means[plain])
+            assert got.pairs[names[row], names[plain]].p >= corrected
+            assert got.intervals[names[row]] == test.interval(row)
+        above = np.triu_indices(len(names), 1)
+        assert [got.pairs[names[a], names[b]].p for a, b in zip(*above)] == holm(test.p()[above]).tolist()
 
     def test_one_row_without_statistics_leaves_the_others_tested(self, found):
         mixed = [changed(each, statistics=None) if each.record.method.name == "worse" else each for each in found]
@@ -218,6 +222,15 @@ class TestTable:
             other.record.row: "its references or signatures are other ones",
         }
 
+    def test_many_rows_are_tested_without_letters(self, found, monkeypatch):
+        monkeypatch.setattr("leaderboard.comparison.LETTERED", 3)
+        few, many = differences(table_of(found), by_key(found)), None
+        monkeypatch.setattr("leaderboard.comparison.LETTERED", 4)
+        many = differences(table_of(found), by_key(found))
+        assert few.letters == {}
+        assert len(many.letters) == 4
+        assert dict(few.pairs) == dict(many.pairs)
+
     def test_records_of_old_have_no_tests(self):
         records: list[Record] = [*plain(), *seeds("m", [12.0, 13.0, 14.0])]
         (table,) = aggregate(records)
@@ -233,6 +246,6 @@ class TestTable:
 
 def test_the_rules_name_the_numbers_in_force():
     text = " ".join(Ruleset(alpha=0.01, randomisations=5_000, replicates=700, level=0.9, seeds=4).text())
-    for part in ("p of at most 0.01", "Each of 5,000 trials", "90 % of cases", "700 resamples", "needs 4 seeds"):
+    for part in ("p of at most 0.01", "by 5,000 trials", "90 % of cases", "700 resamples", "needs 4 seeds"):
         assert part in text
     assert RULES.alpha == 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from bench.losses import divergence
 from bench.method import Method
 from bench.registry import load_file
 from bench.toy import Toy, toy_batch
+from leaderboard.reviews import Review, read_reviews
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -63,4 +65,13 @@ def test_every_file_and_command_it_names_exists() -> None:
     commands = set(re.findall(r"python -m bench ([\w-]+)", GUIDE))
     assert [name for name in sorted(files) if not (ROOT / name).is_file()] == []
     assert commands - set(group.commands) == set()
-    assert {"new-method", "check", "run", "list"} <= commands
+    assert {"new-method", "check", "run", "list", "submit", "validate"} <= commands
+
+
+def test_the_review_it_shows_is_one(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", GUIDE, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "reviews.toml").write_text(block, encoding="utf-8")
+    (review,) = read_reviews(tmp_path)
+    assert review.verdict == "re-run"
+    for verdict in get_args(Review.model_fields["verdict"].annotation):
+        assert f"| `{verdict}` |" in GUIDE

@@ -1,11 +1,14 @@
 """Records that nobody should trust: on the page their strings stay text, and none of them breaks the site."""
 
+import csv
 import hashlib
+import json
+import re
 from pathlib import Path
 
 import pytest
 from factories import make_failed, make_record, make_sweep, plain, seeds, store, tuned
-from pages import Page, site
+from pages import Page, site, table
 
 from bench.records import Stored, read_records
 from bench.results import MethodRecord, PaperRecord, Parameters, Phase, Record
@@ -75,19 +78,42 @@ def hostile_site(folder: Path, text: str) -> dict[str, Page]:
     for record in hostile_records(text):
         store(folder / "records", record, hypotheses={"test": [text, text], "dev": [text, text]})
     index = build(read_records([folder / "records"]).records, folder / "site", notes=[text])
-    return {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+    pages = {path.relative_to(index.parent).as_posix(): Page(path) for path in index.parent.rglob("*.html")}
+    return {re.sub(r"^(tables/.*)\.[0-9a-f]{8}\.html", r"\1.html", name): page for name, page in pages.items()}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_strings_stay_text(tmp_path, kind):
     harmless, hostile = hostile_site(tmp_path / "a", "harmless"), hostile_site(tmp_path / "b", HOSTILE[kind])
     assert hostile.keys() == harmless.keys()
-    assert len(hostile) == 1 + 3 + 2 * 2
-    assert "Best dev BLEU so far" in hostile["index.html"].text
+    # Overview, rules, one table, the list of methods; a page for each method and row; hypotheses of two rows and texts.
+    assert len(hostile) == 4 + 3 + 3 + 2 * 2
+    assert "Best dev BLEU so far" in table(hostile).text
     for name, page in hostile.items():
         assert page.shape == harmless[name].shape, name
-        assert HOSTILE[kind].translate(dict.fromkeys(map(ord, UNPRINTABLE), "\ufffd")) in page.text
+        if name != "rules.html":
+            assert HOSTILE[kind].translate(dict.fromkeys(map(ord, UNPRINTABLE), "\ufffd")) in page.text
         assert not set(page.path.read_text(encoding="utf-8")) & set(UNPRINTABLE)
+    for path in (tmp_path / "b" / "site" / "tables").rglob("*.[cj]s*"):
+        assert not set(path.read_text(encoding="utf-8")) & set(UNPRINTABLE)
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("https://a.org")', "a,b\nc"]
+)
+def test_no_cell_of_a_tables_file_is_a_formula(tmp_path, text):
+    records = [*plain(), *seeds("m", [12.0, 13.0, 14.0])]
+    titled = [each.model_copy(update={"method": each.method.model_copy(update={"title": text})}) for each in records]
+    page = table(site(tmp_path, titled))
+    with page.path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        names, *rows = csv.reader(file)
+    assert len(rows) == 2
+    titles = [row[names.index("method")] for row in rows]
+    assert titles == [text if text.startswith("a") else f"'{text}"] * 2
+    for cell in (cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))):
+        assert float(cell) < 0, "only a number may start like that"
+    told = json.loads(page.path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in told["rows"]] == [text] * 2
 
 
 def test_no_number_of_a_record_stops_the_site(tmp_path):
@@ -116,7 +142,7 @@ def test_no_number_of_a_record_stops_the_site(tmp_path):
         make_record("hours", **fields | {"budget": {"kind": "device-hours", "limit": 0.0, "spent": 1.7e308}}),
     ]
     pages = site(tmp_path, records)
-    assert "1.0e+400" in pages["index.html"].text
+    assert sum("1.0e+400" in page.text for name, page in pages.items() if name.startswith("tables/")) == 3
     for name in ("baseline", "word_level", "wall", "hours"):
         text = pages[f"rows/synthetic/{name}.2-2.quick.0badcafe.html"].text
         assert f"{huge:,}" in text
@@ -129,7 +155,7 @@ def test_a_record_that_no_page_can_be_made_of_is_left_out_and_told(tmp_path):
     folder = store(tmp_path / "records", records[0]) / "synthetic"
     index = build([Stored(record, folder) for record in records], tmp_path / "site")
     text = Page(index).text
-    assert "Word level" in text
+    assert "Rows1" in "".join(text.split())
     assert "late.2-2.quick.0badcafe: a record was left out, for its seed is too long a number." in text
     assert "shared.2-2.quick.0badcafe: a record was left out, for it claims that more than 1,000,000 rows share" in text
     assert len(list((tmp_path / "site" / "records").rglob("*.json"))) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -61,13 +62,24 @@ def test_paths_that_leave_the_archive_are_refused(tmp_path: Path, make: Callable
     assert [entry.name for entry in tmp_path.iterdir()] == [archive.name]
 
 
-def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "CHRTYPE", "BLKTYPE", "FIFOTYPE", "DIRTYPE"])
+def test_what_is_no_plain_file_in_place_of_one_is_refused(tmp_path: Path, kind: str) -> None:
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
-        link = tarfile.TarInfo("a.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
+        special = tarfile.TarInfo("a.txt")
+        special.type, special.linkname = getattr(tarfile, kind), "/etc/passwd"
+        tar.addfile(special)
     with pytest.raises(DataError, match=r"'a\.txt' is not a regular file"):
         read_members(tmp_path / "a.tgz", ["a.txt"])
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
+def test_a_zip_file_has_no_links_and_devices_either(tmp_path: Path, kind: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        special = zipfile.ZipInfo("a.txt")
+        special.create_system, special.external_attr = 3, (kind | 0o644) << 16
+        bundle.writestr(special, "/etc/passwd")
+    with pytest.raises(DataError, match=r"'a\.txt' is not a regular file"):
+        read_members(tmp_path / "a.zip", ["a.txt"])
 
 
 def test_missing_members_and_damaged_or_absent_archives_are_named(tmp_path: Path) -> None:

@@ -27,21 +27,22 @@ def degenerate(record: Record, test_set: str = "test", sentences: int = 100, **c
 
 
 def pages(folder: Path, *records: Record) -> tuple[str, str]:
-    """The overview and the page of the word-level row, on one line each."""
+    """The page of the table and that of the word-level row, on one line each."""
     store(folder / "records", *plain(), *records)
     index = build(read_records([folder / "records"]).records, folder / "site")
-    return tuple(" ".join((index.parent / name).read_text(encoding="utf-8").split()) for name in ("index.html", ROW))
+    (table,) = index.parent.glob("tables/synthetic/*.html")
+    return tuple(" ".join(path.read_text(encoding="utf-8").split()) for path in (table, index.parent / ROW))
 
 
 def test_counts_shares_and_length_ratio_stand_on_the_rows_page(tmp_path):
     first, second, third = seeds("word_level", [12.0, 13.0, 14.0])
-    index, row = pages(tmp_path, degenerate(first, sentences=3, repeated=1), degenerate(second, sentences=3), third)
+    board, row = pages(tmp_path, degenerate(first, sentences=3, repeated=1), degenerate(second, sentences=3), third)
     table = row[row.index('aria-label="Degenerate outputs"') :]
     table = table[: table.index("</table>")]
     assert table.count('<th scope="row"') == 2
     assert '<td class="number">1<span class="under">33.3 %</span></td>' in table
     assert table.count('<td class="number">0.875</td>') == 2
-    assert "⚠ of the outputs 16.7 % repeating" in index
+    assert "⚠ of the outputs 16.7 % repeating" in board
 
 
 def test_the_mark_needs_more_than_one_in_twenty_of_a_kind_on_the_first_test_set():
@@ -55,24 +56,24 @@ def test_the_mark_needs_more_than_one_in_twenty_of_a_kind_on_the_first_test_set(
 
 
 def test_rows_without_counts_have_no_table_and_no_mark(tmp_path):
-    index, row = pages(tmp_path, *seeds("word_level", [12.0]))
+    board, row = pages(tmp_path, *seeds("word_level", [12.0]))
     assert "Degenerate outputs" not in row
     assert "Further scores" not in row
-    assert "⚠" not in index
+    assert "⚠" not in board
 
 
 def test_further_scores_carry_their_signature_and_legacy_ones_a_warning(tmp_path):
     legacy = FurtherScore(name="legacy-bleu", value=31.234, signature="tok:none|moses:de", legacy=True)
     comet = FurtherScore(name="comet-0badcafe", value=0.81234, signature="comet|checkpoint:model.ckpt")
     record = scored(make_record(), further=(legacy, comet))
-    index, row = pages(tmp_path, record)
+    board, row = pages(tmp_path, record)
     table = row[row.index('aria-label="Further scores"') :]
     assert table.index("comet-0badcafe") < table.index("legacy-bleu")
     assert "0.8123" in table
     assert "31.23" in table
     assert "<code>tok:none|moses:de</code>" in table
     assert table.count("legacy: not comparable with the BLEU of the tables") == 1
-    assert "legacy" not in index
+    assert "legacy" not in board
     assert [entry[0].name for entry in further_scores([record])] == ["comet-0badcafe", "legacy-bleu"]
 
 

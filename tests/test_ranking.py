@@ -6,9 +6,7 @@ from factories import make_failed, make_hypotheses, make_record, make_sweep, pla
 from bench.config import Depth
 from bench.results import Phase
 from bench.ruleset import RULES, Ruleset
-from leaderboard.plots import dot_plot, tuning_plot
 from leaderboard.ranking import Difference, aggregate
-from leaderboard.sweeps import curves
 from leaderboard.text import amount, duration, signed, size, spread, verdict
 
 
@@ -132,50 +130,6 @@ def test_the_rules_text_states_what_is_enforced():
     assert RULES.seeds == 3
     assert RULES.required_seeds(1) == 3
     assert RULES.required_seeds(5) == 5
-
-
-def test_plot_positions():
-    (table,) = aggregate(plain((10.0, 12.0, 14.0)) + seeds("m", [20.0, 20.0, 20.0]))
-    plot = dot_plot(table.rows, table.baseline.bleu.mean)
-    top, bottom = plot.strips
-    assert top.mean == top.low == top.high == pytest.approx(94.64, abs=0.01)  # 20 at 0.06 of the span below the end
-    assert bottom.seeds[0] == pytest.approx(5.36, abs=0.01)
-    assert bottom.mean == plot.reference
-    assert bottom.low < bottom.mean < bottom.high
-    assert plot.ticks == ((5.36, "10"), (50.0, "15"), (94.64, "20"))
-
-
-def test_plot_of_equal_scores_and_of_too_few():
-    (table,) = aggregate(plain((10.0,) * 3) + seeds("m", [10.0] * 3))
-    assert {strip.mean for strip in dot_plot(table.rows, 10.0).strips} == {50.0}
-    assert dot_plot(table.rows[:1], 10.0) is None
-
-
-def test_tuning_plot_positions():
-    sweeps = make_sweep([10.0] * 3, "baseline", 1800.0), make_sweep([20.0] * 3, "m", 3600.0)
-    baseline = tuned("baseline", [9.0] * 3, sweeps[0], role="baseline", phases=())
-    (table,) = aggregate([*baseline, *tuned("m", [9.0] * 3, sweeps[1], phases=())])
-    by_trials, by_hours = (tuning_plot(curves(table), against) for against in ("trials", "hours"))
-    method, plain_student = by_trials.lines
-    assert (method.look, plain_student.look) == ("colour-0", "plain")
-    assert method.points == ((5.36, 5.36), (50.0, 5.36), (94.64, 5.36))
-    assert plain_student.points == ((5.36, 94.64), (50.0, 94.64), (94.64, 94.64))
-    assert by_trials.across == ((94.64, "3"), (50.0, "2"), (5.36, "1"))
-    assert by_trials.up == ((94.64, "10"), (50.0, "15"), (5.36, "20"))
-    method, plain_student = by_hours.lines  # 1, 2, 3 and 0.5, 1, 1.5 hours on an axis from 0 to 3
-    assert [x for x, _ in method.points] == [35.12, 64.88, 94.64]
-    assert [x for x, _ in plain_student.points] == [20.24, 35.12, 50.0]
-    assert by_hours.across == ((5.36, "0"), (35.12, "1"), (64.88, "2"), (94.64, "3"))
-
-
-def test_many_methods_and_many_trials_stay_distinct():
-    sweep = make_sweep([10.0 + number for number in range(50)], "m")
-    (table,) = aggregate([record for n in range(30) for record in tuned(f"m{n}", [1.0], sweep)])
-    plot = tuning_plot(curves(table), "trials")
-    assert len({(line.look, line.mark) for line in plot.lines}) == 30
-    assert all(len(line.marked) <= 8 and line.points[-1] in line.marked for line in plot.lines)
-    assert len(plot.lines[0].segments) == 49
-    assert len(plot.across) <= 8
 
 
 @pytest.mark.parametrize(

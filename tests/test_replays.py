@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bench.records import UPGRADES, read_records, write_record
 from bench.results import SCHEMA_VERSION, FurtherScore, Record, file_content
 from bench.store import content_hash, write_json
-from bench.validate import Validator
+from bench.validation import Validator
 from leaderboard.site import build
 
 FOLDER = Path(__file__).with_name("records")
@@ -68,6 +68,16 @@ def test_a_row_of_version_2_means_what_it_meant():
     assert failed.failure == "out of memory"
 
 
+def test_a_row_of_version_3_means_what_it_meant():
+    failed, *finished = stored(3)
+    first, data = finished[0], data_of(3, finished[0])
+    assert [record.seed for record in finished] == [1, 2, 3]
+    assert first.scores["test"].statistics.sha256 == data["scores"]["test"]["statistics"]["sha256"]
+    assert first.training.curve == ()
+    assert first.training.model_dump(mode="json", exclude={"curve"}) == data["training"]
+    assert failed.failure == "timed out"
+
+
 def data_of(version: int, record: Record) -> dict:
     return json.loads((FOLDER / f"v{version}" / record.dataset / record.file).read_bytes())
 
@@ -78,7 +88,7 @@ def test_they_are_shown(tmp_path):
     assert "Notes" not in page.read_text(encoding="utf-8")
     for each in reading.records:
         row = (tmp_path / "site" / "rows" / each.record.dataset / f"{each.record.row}.html").read_text(encoding="utf-8")
-        expected = "out of memory" if each.record.status == "failed" else f"{each.record.scores['test'].bleu:.2f}"
+        expected = each.record.reason or f"{each.record.scores['test'].bleu:.2f}"
         assert expected in row
 
 

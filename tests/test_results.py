@@ -179,7 +179,7 @@ def test_row_ids():
         ("[1, 2]", "no schema_version"),
         ('{"schema_version": "1"}', "no schema_version"),
         ('{"schema_version": true}', "no schema_version"),
-        ('{"schema_version": 99}', r"newer version \(schema 99; this one reads up to 3\)"),
+        ('{"schema_version": 99}', r"newer version \(schema 99; this one reads up to 4\)"),
         ('{"schema_version": -3}', "never existed"),
         ('{"schema_version": 2, "row": "a/b"}', "row: .*dataset: Field required"),
         (b"\xff\xfe\x00", "not JSON"),

@@ -166,6 +166,23 @@ def test_lost_or_damaged_records_are_written_again_without_training(copy):
     assert micro.results(copy.runs) == expected
 
 
+def test_a_record_of_a_version_without_curves_gets_the_curve_of_its_model(copy):
+    folder = copy.runs / "records"
+    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    for path, content in before.items():
+        record = json.loads(content)
+        assert record["training"].pop("curve")
+        path.write_text(json.dumps(record | {"schema_version": 3}))
+    gone = next(path for path in before if path.name.startswith("word_level"))
+    key = json.loads(before[gone])["artifacts"]["student"]
+    shutil.rmtree(copy.runs / "artifacts" / "student" / key)
+    assert micro.run_here(copy)[0].trained == 0
+    for path, content in before.items():
+        found, expected = parse_record(path.read_bytes()), parse_record(content)
+        assert found.training.curve == (() if path == gone else expected.training.curve)
+        assert (found.scores, found.phases, found.artifacts) == (expected.scores, expected.phases, expected.artifacts)
+
+
 def test_a_finished_row_needs_only_its_scores(copy):
     """Models may be removed to save space: nothing is trained for a row that is recorded."""
     for kind in ("student", "teacher", "text", "corpus"):

@@ -9,14 +9,15 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, store, tuned
-from pages import Page, site
+from pages import Page, site, table
 
 from bench.config import Depth
 from bench.errors import UsageError
 from bench.records import read_records
 from bench.results import Record
 from bench.ruleset import RULES
-from leaderboard.site import SHOWN_SENTENCES, build
+from leaderboard.side_by_side import SHOWN_SENTENCES
+from leaderboard.site import build
 from leaderboard.text import web_address
 
 
@@ -36,21 +37,35 @@ def pages(tmp_path_factory):
 
 
 def test_the_page_tells_what_the_ranking_found(pages):
-    text = pages["index.html"].text
-    text = text[text.index("synthetic, preset quick") :]
+    text = table(pages, "synthetic").text
+    text = text[text.index("Rows by mean BLEU") :]
     assert text.index("Teacher") < text.index("Word level") < text.index("A2d") < text.index("Not placed")
-    assert "13.00 ± 1.00" in text
-    assert "+2.00 ± 0.00" in text
-    assert "\u22121.17 ± 0.76" in text
     told = " ".join(text.split())
+    assert "13.00± 1.00 (sd)" in told
     assert "+2.00 ± 0.00not testedabove in 3 of 3 seeds" in told
     assert "\u22121.17 ± 0.76not testedbelow in 3 of 3 seeds" in told
     assert "1 of 3 seeds finished" in text
     assert "seed 1 failed: out of memory" in text
     assert "No difference in this table has been tested." in text
     assert "Word level 2-2: its records have no statistics of sentences." in told
+    assert "\u2013 not ranked: not tested: its records have no statistics of sentences Word level" in told
+    assert "\u2013 not ranked: the teacher is no student Teacher" in told
+
+
+def test_the_overview_has_a_card_for_each_table(pages):
+    text = " ".join(pages["index.html"].text.split())
+    assert text.index("multi30k-en-de") < text.index("synthetic")
+    assert "Nothing is ranked. No row could be placed: 1 of 3 seeds finished." in text
+    assert "Nothing is ranked. No row could be tested: its records have no statistics of sentences." in text
+    assert "Plain student, BLEU11.00 Teacher, BLEU25.00 Rows7, 2 not placed Seeds3 " in text
     assert "one file was damaged" in text
-    for sentence in RULES.text():
+    assert "Built from 18 records of 1 machine" in text
+    assert len([1 for _, attributes in pages["index.html"].elements if attributes.get("class") == "card"]) == 2
+
+
+def test_the_rules_are_those_that_are_enforced(pages):
+    text = pages["rules.html"].text
+    for sentence in (*RULES.text(), *RULES.limits()):
         assert sentence.replace("'", "\u2019") in text
 
 
@@ -72,7 +87,7 @@ def tested_pages(tmp_path_factory):
 
 
 def test_the_page_tells_which_differences_are_real(tested_pages):
-    page = tested_pages["index.html"]
+    page = table(tested_pages)
     text = " ".join(page.text.split())
     board, wins = text.split("Which differences are real", 1)
     assert "▲ significantly better" in board
@@ -80,11 +95,20 @@ def test_the_page_tells_which_differences_are_real(tested_pages):
     assert "Group" in board
     assert "3 pairs in all" in wins
     assert "Row 1Word level 2-2 2" in wins, "each column names its row"
-    assert wins.count("▲ better") == wins.count("▼ worse") == 2
-    assert wins.count("tie") >= 2
+    assert wins.count("▲better") == wins.count("▼worse") == 2
+    assert wins.count("=tie") == 2
     assert "Not tested:" not in text
     scopes = [attributes["scope"] for tag, attributes in page.elements if tag == "th"]
     assert set(scopes) == {"col", "row"}
+
+
+def test_ranks_and_leaders_are_shown(tested_pages):
+    text = " ".join(table(tested_pages).text.split())
+    text = text[text.index("Rows by mean BLEU") :]
+    assert re.search(r" 1 Word level \d+\.\d{4,5}\.\d\d to \d+\.\d\d \+", text)
+    assert re.search(r" 2 (A2d|Baseline)", text)
+    card = " ".join(tested_pages["index.html"].text.split())
+    assert re.search(r"quick Rank 1 Word level 2-2 89\.06 Plain student, BLEU41\.48 ", card)
 
 
 def test_a_row_page_tells_its_difference_with_p_and_interval(tested_pages, pages):
@@ -131,15 +155,11 @@ def tuned_pages(tmp_path_factory):
     return site(tmp_path_factory.mktemp("tuned"), records)
 
 
-def section(page: Page, start: str, end: str) -> str:
-    return page.text[page.text.index(start) : page.text.index(end)]
-
-
 def test_the_page_shows_what_so_many_trials_bring(tuned_pages):
-    text = section(tuned_pages["index.html"], "synthetic, preset quick", "open track, not ranked")
+    text = table(tuned_pages, "quick.3-trials").text
     for part in (
         "Tuned, 3 trials: each method and the plain student with the best of 3 trials by dev BLEU",
-        "Expected best dev BLEU against the number of trials.",
+        "Expected best dev BLEU by number of trials",
         "first the teacher’s training and decoding in full",
         "The first trial is always the published one",
         "A failed trial counts as 0 BLEU",
@@ -153,16 +173,18 @@ def test_the_page_shows_what_so_many_trials_bring(tuned_pages):
 
 
 def test_the_open_track_and_other_budgets_cannot_be_taken_for_the_official_ranking(tuned_pages):
-    text = tuned_pages["index.html"].text
+    text = table(tuned_pages, "quick.open.3-trials").text
     assert text.count("synthetic, preset quick: open track, not ranked with the official one") == 1
-    assert text.index("open track, not ranked") > text.index("Tuned, 3 trials")
-    assert text.count("Each student’s budget: 1 min 30 s of training.") == 1
-    shown = " ".join(text[text.index("open track, not ranked") :].split())
-    assert "Best dev BLEU so far against the number of trials. The trials are in the order" in shown
+    assert "not ranked with the official one" not in table(tuned_pages, "quick.3-trials").text
+    shown = " ".join(text.split())
+    assert "Best dev BLEU so far by number of trials The trials are in the order" in shown
     assert "each trial depends on those before it" in shown
     assert "3 of 3 18.00 22.00 22.00" in shown
-    for name in ("synthetic, quick, 3 trials", "synthetic, quick, open track, 3 trials"):
-        assert name in section(tuned_pages["index.html"], "synthetic, quick", "Rules")
+    timed = table(tuned_pages, "quick.wall-clock").text
+    assert timed.count("Each student’s budget: 1 min 30 s of training.") == 1
+    names = ("quick, 3 trials", "quick, open track, 3 trials", "quick, 1 min 30 s of training")
+    overview = tuned_pages["index.html"].text
+    assert all(f"\n{name}\n" in overview for name in names)
     page = tuned_pages["rows/synthetic/word_level.2-2.quick.11111111.html"]
     assert "A row of the open track: not ranked with the official one." in page.text
     assert "tpe" in page.text
@@ -212,13 +234,13 @@ def test_curves_of_other_lengths_and_of_other_settings_are_told_apart(tmp_path):
         *tuned("m", [1.0], make_sweep([30.0] * 7, "m"), {"tuning": {"trials": 12}}),
         *tuned("m", [1.0], make_sweep([20.0, *[21.0] * 11], "m"), {"tuning": {"trials": 12}}, digest="11111111"),
     ]
-    text = " ".join(site(tmp_path, records)["index.html"].text.split())
+    text = " ".join(table(site(tmp_path, records)).text.split())
     header = text[text.index("Finished trials") :][:200]
     assert [int(part.split()[0]) for part in header.split("Best of ")[1:]] == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]
-    assert "M alpha = 0.5 0.0333 0.0167 7 of 7 30.00 30.00 30.00 30.00 30.00 30.00 30.00 – – –" in text
-    assert "M alpha = 0.51 0.0333 0.0167 12 of 12 20.00 21.00 21.00" in text
-    assert text.count("M alpha = 0.51 21.00") == 2
-    assert text.count("Incomplete: none of these rows is placed.") == 3
+    assert "M, alpha = 0.5 0.0333 0.0167 7 of 7 30.00 30.00 30.00 30.00 30.00 30.00 30.00 – – –" in text
+    assert "M, alpha = 0.51 0.0333 0.0167 12 of 12 20.00 21.00 21.00" in text
+    assert text.count("M, alpha = 0.51 21.00") == 2
+    assert text.count("Incomplete: none of these rows is placed.") == 2
 
 
 def test_hypotheses_are_numbered_and_by_seed(pages):
@@ -250,7 +272,7 @@ def test_every_link_leads_to_a_file_or_to_a_paper(pages):
             target = urlsplit(attributes["href"])
             if target.scheme in ("http", "https"):
                 assert tag == "a"
-                assert target.netloc == "example.org"
+                assert target.netloc in ("example.org", "aclanthology.org")
             elif target.scheme == "data":
                 assert (tag, attributes["href"]) == ("link", "data:,")
             elif target.path:
@@ -262,19 +284,20 @@ def test_every_link_leads_to_a_file_or_to_a_paper(pages):
 
 
 def test_nothing_is_loaded_and_only_the_pages_own_script_may_run(pages, tuned_pages):
-    for page in (*pages.values(), *tuned_pages.values()):
+    own_scripts = {"tables": 2, "rows": 1}
+    for name, page in (*pages.items(), *tuned_pages.items()):
         tags = [tag for tag, _ in page.elements]
         assert not {"img", "iframe", "object", "embed", "form", "base", "audio", "video", "source"} & set(tags)
-        assert tags.count("script") == 1
+        assert tags.count("script") == own_scripts.get(name.partition("/")[0], 0)
         assert not page.values("src")
         assert not page.values("style")
         assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
         (policy,) = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
         html = page.path.read_text(encoding="utf-8")
-        script = html[html.index("<script>") + 8 : html.index("</script>")]
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        scripts = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
         assert policy.startswith("default-src 'none'")
-        assert f"script-src 'sha256-{digest}'" in policy
+        assert policy.endswith("script-src " + (" ".join(f"'sha256-{each}'" for each in digests) or "'none'"))
         style = html[html.index("<style>") : html.index("</style>")]
         assert "url(" not in style
         assert "@import" not in style

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import make_record, plain, seeds, store
+from factories import make_record, plain, seeds, standings, store
 
 from bench.records import read_records
 from bench.results import EngineSpeed, Latency, Record, Speed, Timing
+from leaderboard.entries import columns, entry
 from leaderboard.ranking import Table, aggregate
 from leaderboard.site import build
-from leaderboard.speeds import column, headlines, measured, search, together, warnings
+from leaderboard.speeds import HEADLINES, column, engines, headlines, measured, search, together, warnings
 
 
 def make_timing(sentences: float = 50.0, **fields: Any) -> Timing:
@@ -140,15 +141,32 @@ def test_the_pages_tell_speeds_latency_memory_and_signatures(tmp_path: Path) -> 
     hostile = make_record(speed=make_speed(shared="<script>alert(1)</script>"))
     store(tmp_path / "records", with_speed(first, make_speed(51.25)), *rest, hostile)
     site = build(read_records([tmp_path / "records"]).records, tmp_path / "site").parent
-    overview, page = (site / "index.html").read_text(), (site / "rows/synthetic" / f"{first.row}.html").read_text()
-    assert "Sentences/s, CTranslate2 int8" in overview
-    assert "51.2" in overview
+    (board,), page = site.glob("tables/synthetic/*.html"), (site / "rows/synthetic" / f"{first.row}.html").read_text()
+    assert "Sentences/s, CTranslate2 int8" in board.read_text()
+    assert "51.2" in board.read_text()
     for said in ("20.0, 31.0, 44.5 ms", "1.20 MB", "300 MB", "100.0 %", "dev:cpu|eng:pytorch-2.13.0", "not installed"):
         assert said in page
     assert "<script>alert" not in (site / "rows/synthetic" / f"{hostile.row}.html").read_text()
 
 
+def test_a_table_has_a_column_for_each_engine_that_was_measured_in_that_go() -> None:
+    further = EngineSpeed(engine="ctranslate2", precision="int16", timings=(make_timing(80.0),))
+    wide = make_speed(50.0)
+    wide = wide.model_copy(update={"engines": (*wide.engines, further)})
+    elsewhere = EngineSpeed(engine="ctranslate2", precision="bfloat16", timings=(make_timing(90.0),))
+    other = make_speed(60.0, "b").model_copy(update={"engines": (elsewhere,)})
+    table = table_of(wide, make_speed(40.0), other)
+    assert engines(table, "a" * 64) == (*HEADLINES, ("ctranslate2", "int16"))
+    found = standings(record for row in table.rows for record in row.records)
+    speeds = [column for column in columns(found) if column.engine]
+    assert [column.shown for column in speeds] == [True, True, False]
+    values = [entry(found, row) for row in table.rows]
+    assert [row["pytorch_float32_sentences_per_second"] for row in values] == [50.0, 40.0, None]
+    assert [row["ctranslate2_int16_sentences_per_second"] for row in values] == [80.0, None, None]
+
+
 def test_a_table_without_speeds_has_no_columns_of_them(tmp_path: Path) -> None:
     store(tmp_path / "records", *plain())
-    site = build(read_records([tmp_path / "records"]).records, tmp_path / "site")
-    assert "Sentences/s" not in site.read_text()
+    site = build(read_records([tmp_path / "records"]).records, tmp_path / "site").parent
+    (board,) = site.glob("tables/synthetic/*.html")
+    assert "Sentences/s" not in board.read_text()

@@ -13,6 +13,7 @@ from bench.measure.statistics import (
     corpus_bleu,
     corpus_chrf,
     parse_statistics,
+    sentence_bleu,
     sentence_statistics,
     statistics_content,
 )
@@ -37,6 +38,14 @@ def test_the_sums_give_sacrebleus_scores(pairs):
     sums = sentence_statistics(hypotheses, references).sum(axis=0)
     assert corpus_bleu(sums) == pytest.approx(BLEU().corpus_score(hypotheses, [references]).score, abs=1e-9)
     assert corpus_chrf(sums) == pytest.approx(CHRF().corpus_score(hypotheses, [references]).score, abs=1e-9)
+
+
+@given(SENTENCES)
+def test_sentences_have_sacrebleus_sentence_scores(pairs):
+    hypotheses, references = map(list, zip(*pairs))
+    metric = BLEU(effective_order=True)
+    expected = [metric.sentence_score(each, [reference]).score for each, reference in pairs]
+    assert sentence_bleu(sentence_statistics(hypotheses, references)).tolist() == pytest.approx(expected, abs=1e-9)
 
 
 def test_many_sums_are_scored_at_once():

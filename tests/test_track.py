@@ -19,9 +19,9 @@ from bench.results import EngineSpeed, Latency, Phase, Record, Speed, Timing, Tr
 from bench.track.experiment import Experiment, TrialOrigin, row_experiment, trial_experiment
 
 HISTORY = [
-    {"stage": 0, "update": 10, "tokens": 100, "dev_loss": 3.5, "train_nll": 4.0},
-    {"stage": 0, "update": 20, "tokens": 210, "dev_loss": 3.25, "train_nll": 3.75},
-    {"stage": 1, "update": 5, "tokens": 50, "dev_loss": 3.0, "train_nll": 3.5, "train_kd": 0.5},
+    {"stage": 0, "update": 10, "tokens": 100, "dev_loss": 3.5, "dev_nll": 3.25, "train_nll": 4.0},
+    {"stage": 0, "update": 20, "tokens": 210, "dev_loss": 3.25, "dev_nll": 3.0, "train_nll": 3.75},
+    {"stage": 1, "update": 5, "tokens": 50, "dev_loss": 3.0, "dev_nll": 2.75, "train_nll": 3.5, "train_kd": 0.5},
 ]
 
 
@@ -76,10 +76,13 @@ def test_a_row_is_tracked_with_settings_curves_and_scores(experiment: Experiment
     assert parameters["values"] == {"training.learning_rate": 0.004, "word_level.alpha": 0.51}  # of the winner
     # A curve's step is the target tokens seen over all stages: 100, 210, and 50 more of the second stage.
     assert experiment.curves == (
-        (100, {"curve/update": 10, "curve/dev_loss": 3.5, "curve/train_nll": 4.0}),
-        (210, {"curve/update": 20, "curve/dev_loss": 3.25, "curve/train_nll": 3.75}),
-        (260, {"curve/update": 5, "curve/dev_loss": 3.0, "curve/train_nll": 3.5, "curve/train_kd": 0.5}),
-    )
+        (100, {"curve/update": 10, "curve/dev_loss": 3.5, "curve/dev_nll": 3.25, "curve/train_nll": 4.0}),
+        (210, {"curve/update": 20, "curve/dev_loss": 3.25, "curve/dev_nll": 3.0, "curve/train_nll": 3.75}),
+        (260, {
+            "curve/update": 5, "curve/dev_loss": 3.0, "curve/dev_nll": 2.75,
+            "curve/train_nll": 3.5, "curve/train_kd": 0.5,
+        }),
+    )  # fmt: skip
     figures = experiment.figures
     assert (figures["test/bleu"], figures["test/chrf"], figures["dev/bleu"]) == (21.5, 44.25, 21.5)
     assert (figures["training/updates"], figures["budget/spent"]) == (310, 180_400)

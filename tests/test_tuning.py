@@ -19,7 +19,7 @@ from bench.plan import TRIAL_SEED
 from bench.records import read_records
 from bench.run import missing, prepare
 from bench.store import Store
-from bench.validate import Validator
+from bench.validation import Validator
 
 
 def children(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ Nothing is ever unpacked to disk, and an archive that names a path outside itsel
 from __future__ import annotations
 
 import re
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -36,7 +37,8 @@ def read_members(archive: Path, names: Sequence[str], reader: Reader = decode_li
         reader: turns a member's bytes into sentences as soon as it is met, so one raw member is held at a time.
 
     Raises:
-        DataError: the archive is damaged, lacks a member, or has an absolute or climbing path in it.
+        DataError: the archive is damaged, lacks a member, has an absolute or climbing path in it, or a link or device
+            in place of a member.
     """
     found: dict[str, list[str]] = {}
     members = _zip_members if archive.suffix == ".zip" else _tar_members
@@ -105,5 +107,12 @@ def _tar_members(archive: Path) -> _Members:
 def _zip_members(archive: Path) -> _Members:
     with zipfile.ZipFile(archive) as bundle:
         for entry in bundle.infolist():
+
+            def opened(entry: zipfile.ZipInfo = entry) -> IO[bytes]:
+                # Archives made on Unix have a file's type in the upper half; a link's content is the path it leads to.
+                if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+                    raise DataError(f"{archive}: {entry.filename!r} is not a regular file.")
+                return bundle.open(entry)
+
             if not entry.is_dir():
-                yield PurePosixPath(entry.filename), lambda entry=entry: bundle.open(entry)  # type: ignore[misc]
+                yield PurePosixPath(entry.filename), opened

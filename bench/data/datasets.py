@@ -43,6 +43,7 @@ class Dataset:
         primary: the test set that orders a table. splits: what train, dev and the tests are made of.
         flaws: known faults, and what is done about each.
         comparability: with whose scores those on this data set can be compared.
+        passed_on: the sets, ``dev`` or a test set, whose text may be passed on to others, and under which terms.
         sizes: about how many pairs each split has, for forecasts; given only where reading the text takes long.
         own: the paths of the user's own files.
     """
@@ -60,6 +61,7 @@ class Dataset:
     splits: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
     comparability: str = ""
+    passed_on: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     own: tuple[Path, ...] = ()
 
@@ -152,6 +154,8 @@ def describe(dataset: Dataset) -> str:
     parts += _section("Splits", dataset.splits)
     parts += _section(f"Files (in {dataset.folder}/)", [_described(file) for file in dataset.files])
     parts += _section("Known flaws", dataset.flaws)
+    if dataset.passed_on:
+        parts.append("May be passed on: " + "; ".join(f"{name} ({terms})" for name, terms in dataset.passed_on.items()))
     if dataset.comparability:
         parts.append(f"Comparable with: {dataset.comparability}")
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -24,6 +25,8 @@ CHRF_COLUMNS = tuple(
 COLUMNS = BLEU_COLUMNS + CHRF_COLUMNS
 """Counts of a sentence: words and n-grams of words by BLEU's 13a tokenisation, n-grams of characters for chrF2."""
 CHRF_BETA = 2
+_COUNTS = re.compile(rf"(?:[0-9]+(?:\t[0-9]+){{{len(COLUMNS) - 1}}}\n)*")
+_TOO_LONG = re.compile("[0-9]{13}")
 
 
 def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
@@ -33,7 +36,25 @@ def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) ->
 
 
 def corpus_bleu(sums: NDArray[Any]) -> NDArray[np.float64]:
-    """BLEU, 0 to 100, of each (..., 28) sum of statistics: exponential smoothing, as sacreBLEU's default."""
+    """BLEU, 0 to 100, of each (..., 28) sum of statistics: exponential smoothing, as sacreBLEU's default.
+
+    An order that no output is long enough for makes the score 0.
+    """
+    long_enough = (np.asarray(sums)[..., 2 + ORDERS : 2 + 2 * ORDERS] > 0).all(axis=-1)
+    return np.where(long_enough, _bleu(sums, ORDERS), 0.0)
+
+
+def sentence_bleu(statistics: NDArray[Any]) -> NDArray[np.float64]:
+    """BLEU, 0 to 100, of each sentence of (..., 28) statistics, as sacreBLEU's ``sentence_bleu``.
+
+    Only the orders that the output is long enough for count ("effective order"), so that a short sentence is not 0.
+    """
+    totals = np.asarray(statistics)[..., 2 + ORDERS : 2 + 2 * ORDERS]
+    return _bleu(statistics, (totals > 0).sum(axis=-1))
+
+
+def _bleu(sums: NDArray[Any], orders: NDArray[Any] | int) -> NDArray[np.float64]:
+    """The geometric mean of the first ``orders`` precisions of each, times the brevity penalty."""
     sums = np.asarray(sums, dtype=np.float64)
     words, reference = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS : 2 + 2 * ORDERS]
@@ -42,9 +63,8 @@ def corpus_bleu(sums: NDArray[Any]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(correct == 0, 1 / (2.0**smoothed * total), correct / total)
         brevity = np.where(words < reference, np.exp(1 - reference / words), 1.0)
-        # An order that no output is long enough for makes the score 0, as does an output without any match.
-        logs = np.where(total == 0, -np.inf, np.log(precision))
-        score = 100 * brevity * np.exp(logs.mean(axis=-1))
+        logs = np.where(total == 0, 0.0, np.log(precision))
+        score = 100 * brevity * np.exp(logs.sum(axis=-1) / orders)
     return np.where((correct.sum(axis=-1) == 0) | (words == 0), 0.0, np.minimum(score, 100.0))
 
 
@@ -73,12 +93,11 @@ def parse_statistics(text: str) -> NDArray[np.int64]:
     Raises:
         ValueError: other columns, or something else than counts.
     """
-    header, *rows = text.split("\n")[:-1] or [""]
+    header, _, lines = text.partition("\n")
     if header != "\t".join(COLUMNS):
         raise ValueError("its columns are not those of the statistics of a sentence")
-    counts = [row.split("\t") for row in rows]
-    if any(len(row) != len(COLUMNS) or not all(count.isascii() and count.isdigit() for count in row) for row in counts):
+    if not _COUNTS.fullmatch(lines):
         raise ValueError("it holds something else than counts")
-    if any(len(count) > 12 for row in counts for count in row):
+    if _TOO_LONG.search(lines):
         raise ValueError("a count is longer than any text")
-    return np.array(counts, dtype=np.int64).reshape(len(rows), len(COLUMNS))
+    return np.fromstring(lines, dtype=np.int64, sep=" ").reshape(-1, len(COLUMNS))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bench.config import Depth, ModelConfig, SearchConfig, TrainConfig
+from bench.curves import HISTORY
 from bench.data.batches import EncodedCorpus
 from bench.data.signals import TaughtText
 from bench.errors import UsageError
@@ -143,7 +144,7 @@ def _train(
     trained = trainer.train()
     if trainer.group.leads:
         save_model(network, folder)
-        write_json(folder / "history.json", list(trained.history))
+        write_json(folder / HISTORY, list(trained.history))
     summary = asdict(trained)
     del summary["history"]
     return summary | {"architecture": shape.model_dump(mode="json"), "training": config.model_dump(mode="json")}

@@ -2,6 +2,7 @@
 
 from bench.results.base import LONGEST, Count, Label, Name, Sha256, State
 from bench.results.cost import BudgetRecord, Phase
+from bench.results.curve import CurvePoint, thinned
 from bench.results.quality import (
     Degenerate,
     FurtherScore,
@@ -30,6 +31,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BudgetRecord",
     "Count",
+    "CurvePoint",
     "Degenerate",
     "DeliveryRecord",
     "EngineSpeed",
@@ -58,4 +60,5 @@ __all__ = [
     "row_id",
     "shared_part",
     "statistics_file",
+    "thinned",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
@@ -10,11 +11,12 @@ from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_v
 from bench.config import Depth, Frozen, ModelConfig, Positive
 from bench.results.base import LONGEST, Count, Label, Name, Sha256, State
 from bench.results.cost import MOST_FLOPS, BudgetRecord, Phase
+from bench.results.curve import MOST_POINTS, CurvePoint
 from bench.results.quality import Score, hypotheses_file, statistics_file
 from bench.results.speed import Speed
 from bench.results.sweep import Sweep
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class PaperRecord(Frozen):
@@ -66,6 +68,15 @@ class Training(Frozen):
     """That trained the model together."""
     formula_flops: float | None = Field(None, ge=0, le=MOST_FLOPS)
     """Six operations for each target token and parameter of the trained network that takes part in a product."""
+    curve: tuple[CurvePoint, ...] = Field((), max_length=MOST_POINTS)
+    """Its evaluations on dev, in order; empty in records of schema 3 and before."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for earlier, later in pairwise(self.curve):
+            if later.stage < earlier.stage or later.target_tokens <= earlier.target_tokens:
+                raise ValueError("the points of its curve are not in the order of the training")
+        return self
 
 
 class Environment(Frozen):
@@ -90,7 +101,7 @@ class Environment(Frozen):
 class Record(Frozen):
     """One row and seed of the leaderboard."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     row: Name
     dataset: Name
     languages: tuple[Label, Label]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.config import Preset
+from bench.curves import TERM, read_curve
 from bench.measure.statistics import statistics_content
 from bench.records import Stored, parse_record
 from bench.results import Phase, Record, Score, Speed, Sweep, Trial, file_content, shared_part
@@ -139,7 +139,7 @@ def _figures(row: Record) -> dict[str, float]:
     for test_set, score in row.scores.items():
         found |= {f"{test_set}/{name}": value for name, value in _score_values(score).items()}
     if row.training:
-        numbers = row.training.model_dump(exclude={"stages"})
+        numbers = row.training.model_dump(exclude={"stages", "curve"})
         found |= {f"training/{name}": value for name, value in numbers.items()}
     if row.speed:
         for name, value in _speed_figures(row.speed):
@@ -241,13 +241,11 @@ def _speed_figures(speed: Speed) -> Iterator[tuple[str, float]]:
 def _curves(history: Path | None) -> tuple[tuple[int, dict[str, float]], ...]:
     """Each evaluation's values at the target tokens seen by then, counted over all stages."""
     found: list[tuple[int, dict[str, float]]] = []
-    before = last = stage = 0
-    for point in json.loads(history.read_text(encoding="utf-8")) if history else ():
-        if point["stage"] != stage:
-            before, stage = last, point["stage"]
-        last = before + point["tokens"]
-        values = {f"curve/{name}": value for name, value in point.items() if name not in ("stage", "tokens")}
-        found.append((last, _given(values)))
+    for point in read_curve(history) if history else ():
+        own = point.model_dump(exclude={"stage", "target_tokens", "terms"})
+        terms = {f"{TERM}{name}": value for name, value in point.terms.items()}
+        values = {f"curve/{name}": value for name, value in (own | terms).items()}
+        found.append((point.target_tokens, _given(values)))
     return tuple(found)
 
 

@@ -1,30 +1,23 @@
-"""What a record must pass to be believed without running it again: ``bench validate``.
-
-All that can be computed again from a record and the files beside it is computed again; where the data set is here, so
-is what needs its sources and references.
-"""
+"""What one record must be: all that can be computed again from it and the files beside it is computed again."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from bench.data.corpus import ParallelText
-from bench.data.datasets import DATASETS
-from bench.errors import DataError, UsageError
 from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
 from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statistics
-from bench.records import Stored, check_files, parse_record
+from bench.records import Stored, check_files
 from bench.results import Record, Score
 from bench.ruleset import RULES
-from bench.store import content_hash
+from bench.texts import Text
+from bench.validation.text import foreign
 
 TOLERANCE = 1e-6
 """By which a score may differ from one that is computed again."""
@@ -33,82 +26,11 @@ MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What was found of one record."""
-
-    path: Path
-    problems: tuple[str, ...]
-    """Why it is refused, one sentence each; empty for one that passes."""
-    skipped: tuple[str, ...] = ()
-    """What could not be checked, and why."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """A data set as it is here."""
-
-    identity: str
-    """Its hash, as records have it."""
-    dev: ParallelText
-    tests: dict[str, ParallelText]
-
-    def sets(self, record: Record) -> dict[str, ParallelText]:
-        """All that a row of the record's recipe is scored on; dev is cut as its preset says."""
-        pairs = record.recipe.get("dev_pairs", 0)
-        return {RULES.selection: self.dev.first(pairs if isinstance(pairs, int) else 0), **self.tests}
-
-
-@dataclass
-class Validator:
-    """Checks records; a data set is read once for all of them."""
-
-    data_dir: Path | None = None
-    _texts: dict[str, Text | str] = field(default_factory=dict)
-
-    def validate(self, paths: Iterable[Path]) -> tuple[Verdict, ...]:
-        """What is found of each record among files and below folders.
-
-        Raises:
-            UsageError: a path does not exist, or there is no record under any of them.
-        """
-        return tuple(map(self.verdict, _files(paths)))
-
-    def verdict(self, path: Path) -> Verdict:
-        """What is found of one record."""
-        try:
-            content = path.read_bytes()
-            stored = Stored(parse_record(content), path.parent)
-        except DataError as error:
-            return Verdict(path, (str(error),))
-        except OSError as error:
-            return Verdict(path, (f"it cannot be read: {error.strerror}.",))
-        current = json.loads(content)["schema_version"] == type(stored.record).model_fields["schema_version"].default
-        check = _Check(stored, self._text(stored.record.dataset), strict=current)
-        problems = [] if path.name == stored.record.file else [f"the file must be called {stored.record.file!r}."]
-        return Verdict(path, (*problems, *check.problems()), tuple(check.skipped()))
-
-    def _text(self, name: str) -> Text | str:
-        """The data set, or why it is not here."""
-        if name not in self._texts:
-            self._texts[name] = self._read(name)
-        return self._texts[name]
-
-    def _read(self, name: str) -> Text | str:
-        if name not in DATASETS:
-            return f"{name} is no data set that comes with the program"
-        try:
-            splits = DATASETS[name].load(self.data_dir)
-            identity = content_hash(DATASETS[name].identity(self.data_dir))
-        except DataError as error:
-            return str(error).rstrip(".")
-        return Text(identity, splits.dev, splits.tests)
-
-
-@dataclass(frozen=True)
-class _Check:
+class Check:
     """The checks of one record.
 
     Args:
+        text: its data set, or why that is not here.
         strict: whether it was written by this schema: then it must have all that this schema can hold.
     """
 
@@ -126,6 +48,11 @@ class _Check:
         known = isinstance(self.text, Text) and self.text.identity == self.record.data_sha256
         return self.text.sets(self.record) if known and isinstance(self.text, Text) else {}
 
+    @property
+    def rescored(self) -> bool:
+        """Whether all its scores are computed again from outputs and references."""
+        return bool(self.record.scores) and self.record.scores.keys() <= self._sets.keys()
+
     def skipped(self) -> Iterator[str]:
         if isinstance(self.text, str) and self.record.scores:
             yield f"outputs were not compared with references: {self.text}."
@@ -136,9 +63,11 @@ class _Check:
             yield f"data_sha256 is not that of {record.dataset}: it was run on other text, or on another version of it."
         if not re.fullmatch(r"(?!not measured\W*$).*\w.*", record.energy, re.DOTALL):
             yield "energy names neither a meter nor why nothing was measured."
+        yield from foreign(record)
         yield from self._budget()
         yield from self._seeds()
         yield from self._phases()
+        yield from self._curve()
         if record.status == "ok":
             yield from self._complete()
         broken = check_files(self.stored)
@@ -167,13 +96,8 @@ class _Check:
         asked = record.recipe.get("seeds")
         if not isinstance(asked, int) or not 1 <= asked <= MOST_SEEDS:
             yield f"its recipe does not say how many seeds were asked for, as a number from 1 to {MOST_SEEDS}."
-            return
-        if record.seed not in range(1, asked + 1):
+        elif record.seed not in range(1, asked + 1):
             yield f"seed {record.seed} is none of the {asked} that were asked for."
-        names = {seed: f"{record.row}.s{seed}.json" for seed in range(1, asked + 1)}
-        missing = [str(seed) for seed, name in names.items() if not (self.stored.folder / name).is_file()]
-        if missing:
-            yield f"of the {asked} seeds of its row there is no record of {', '.join(missing)}."
 
     def _phases(self) -> Iterator[str]:
         record = self.record
@@ -191,6 +115,24 @@ class _Check:
             seconds = sum(phase.seconds for phase in self.record.phases if phase.artifact == artifact)
             if RULES.unaccounted(wall, seconds):
                 yield f"the phases of artifact {artifact[:12]} take {seconds:.2f} s, its making took {wall:.2f} s."
+
+    def _curve(self) -> Iterator[str]:
+        """Whether its curve ends where its training does, and has the checkpoint that was chosen."""
+        if (training := self.record.training) is None:
+            return
+        if not (curve := training.curve):
+            if self.strict:
+                yield "it has no curve of its training."
+            return
+        if curve[-1].target_tokens != training.target_tokens:
+            yield f"its curve ends at {curve[-1].target_tokens} target tokens, not at {training.target_tokens}."
+        last = [point for point in curve if point.stage == curve[-1].stage]
+        if (lowest := min(point.dev_loss for point in last)) != training.best_dev_loss:
+            yield f"the lowest dev loss of its curve is {lowest:.6f}, not {training.best_dev_loss}."
+        scores = [-point.dev_loss if point.dev_bleu is None else point.dev_bleu for point in last]
+        best = last[scores.index(max(scores))].update
+        if best != training.best_update:
+            yield f"the best point of its curve is at update {best}, not at {training.best_update}."
 
     def _complete(self) -> Iterator[str]:
         record = self.record
@@ -234,27 +176,6 @@ class _Check:
             yield f"the statistics of sentence {sentence} are not those of its output and reference."
         if found.degenerate and found.degenerate != (counts := degenerate(lines, text.source, text.target, counted)):
             yield f"degenerate outputs are {counts}, not {found.degenerate}."
-
-
-def summary(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line for each refused record, one for each reason why something was not checked, and one for all."""
-    refused = [verdict for verdict in verdicts if verdict.problems]
-    lines = [f"refused: {verdict.path}: {' '.join(verdict.problems)}" for verdict in refused]
-    skipped = [reason for verdict in verdicts for reason in verdict.skipped]
-    lines += [f"not checked: of {skipped.count(reason)} records, {reason}" for reason in dict.fromkeys(skipped)]
-    return [*lines, f"{len(verdicts) - len(refused)} of {len(verdicts)} records pass."]
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"there is no {str(path)!r}.")
-        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
-            found.setdefault(file.resolve(), file)
-    if not found:
-        raise UsageError("there is no record, that is, no .json file, under what was given.")
-    return list(found.values())
 
 
 def _differs(name: str, recorded: float, computed: float | None, source: str) -> Iterator[str]:

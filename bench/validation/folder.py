@@ -1,0 +1,152 @@
+"""What records must be together: whole rows, each seed once, in the folder of their data set, nothing else there."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import DataError, UsageError
+from bench.records import Stored
+from bench.results import Record
+from bench.ruleset import RULES
+from bench.validation.record import MOST_SEEDS
+from leaderboard.recipes import comparable, seeds_asked
+from leaderboard.reviews import FILE as REVIEWS
+from leaderboard.reviews import WITHDRAWN, Review, read_reviews
+
+Key = tuple[str, str, int]
+"""Data set, row and seed."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was given to be validated, each file once, in order."""
+
+    records: tuple[Path, ...]
+    others: tuple[Path, ...]
+    """Files within given folders that should belong to a record."""
+    links: tuple[Path, ...]
+    """Within given folders; they are not followed."""
+    folders: tuple[Path, ...]
+
+
+def contents(paths: Iterable[Path]) -> Contents:
+    """The records, and what else lies in the folders among ``paths``.
+
+    Raises:
+        UsageError: a path does not exist.
+    """
+    records, others, links, folders = dict[Path, Path](), list[Path](), list[Path](), list[Path]()
+    for given in paths:
+        if not given.exists():
+            raise UsageError(f"there is no {str(given)!r}.")
+        if not given.is_dir():
+            records.setdefault(given.resolve(), given)
+            continue
+        folders.append(given)
+        for place, names, files in os.walk(given):
+            names.sort()
+            for path in (Path(place) / name for name in sorted((*names, *files))):
+                if path.is_symlink():
+                    links.append(path)
+                elif path.suffix == ".json" and path.is_file():
+                    records.setdefault(path.resolve(), path)
+                elif path.is_file() and path != given / REVIEWS:
+                    others.append(path)
+    return Contents(tuple(records.values()), tuple(others), tuple(links), tuple(folders))
+
+
+def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
+    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it."""
+    first: dict[Key, Path] = {}
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for path, stored in known.items():
+        record = stored.record
+        first.setdefault(_key(record), path)
+        seeds[record.dataset, record.row].add(record.seed)
+    found: dict[Path, tuple[str, ...]] = {}
+    for path, stored in known.items():
+        record, problems = stored.record, list[str]()
+        if path.name != record.file:
+            problems.append(f"the file must be called {record.file!r}.")
+        if path.absolute().parent.name != record.dataset:
+            problems.append(f"it is of {record.dataset!r} and must lie in the folder of that name.")
+        if (other := first[_key(record)]) != path and known[other].record != record:
+            problems.append(f"{other} is another record of this row and seed.")
+        if missing := _missing(stored, seeds[record.dataset, record.row]):
+            problems.append(
+                f"of the {seeds_asked(record)} seeds of its row there is no record of {', '.join(map(str, missing))}."
+            )
+        found[path] = tuple(problems)
+    return found
+
+
+def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
+    """Why a record that is right will not be ranked, or has nothing to be compared with."""
+    finished = [stored.record for stored in known.values() if stored.record.status == "ok"]
+    plain = {comparable(record) for record in finished if record.role == "baseline"}
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for record in finished:
+        seeds[record.dataset, record.row].add(record.seed)
+    found: dict[Path, tuple[str, ...]] = {}
+    for path, stored in known.items():
+        record, warnings = stored.record, list[str]()
+        required = RULES.required_seeds(min(seeds_asked(record), MOST_SEEDS))
+        if (count := len(seeds[record.dataset, record.row])) < required:
+            warnings.append(f"{count} of the {required} seeds that a ranked row needs have finished.")
+        if record.status == "ok" and record.role == "method" and comparable(record) not in plain:
+            warnings.append(f"no plain student of their table has finished ({record.dataset}, {record.preset}).")
+        found[path] = tuple(warnings)
+    return found
+
+
+def review_problems(folder: Path, known: Mapping[Path, Stored]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is wrong with a folder's reviews, and where one says nothing of a record that came after it."""
+    try:
+        reviews = read_reviews(folder)
+    except DataError as error:
+        return (str(error),), ()
+    rows: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for path, stored in known.items():
+        if folder in path.parents:
+            rows[stored.record.dataset, stored.record.row].append(stored.record)
+    problems, warnings = list[str](), list[str]()
+    for review in reviews:
+        own = rows.get((review.dataset, review.row), [])
+        problems += [f"{_named(review)}: there is no record of {lost}." for lost in _lost(review, own, rows)]
+        late = [
+            str(each.seed) for each in own if not review.covers(each) and each.seed in (review.seeds or [each.seed])
+        ]
+        if late and review.verdict not in WITHDRAWN:
+            warnings.append(f"{_named(review)} says nothing of seed {', '.join(late)}, which came later.")
+    return tuple(problems), tuple(warnings)
+
+
+def _named(review: Review) -> str:
+    return f"the review of {review.dataset}/{review.row} as {review.verdict}"
+
+
+def _lost(review: Review, own: list[Record], rows: Mapping[tuple[str, str], list[Record]]) -> list[str]:
+    """What a review speaks of and is not there."""
+    if not own:
+        return [f"{review.dataset}/{review.row}"]
+    lost = [f"its seed {seed}" for seed in sorted(set(review.seeds or ()) - {record.seed for record in own})]
+    if review.by_row and (review.dataset, review.by_row) not in rows:
+        lost.append(f"{review.dataset}/{review.by_row}")
+    return lost
+
+
+def _missing(stored: Stored, given: set[int]) -> list[int]:
+    """The seeds that the record's run asked for and that are neither among those given nor beside it."""
+    record = stored.record
+    if not 1 <= seeds_asked(record) <= MOST_SEEDS:
+        return []
+    wanted = set(range(1, seeds_asked(record) + 1)) - given
+    return sorted(seed for seed in wanted if not (stored.folder / f"{record.row}.s{seed}.json").is_file())
+
+
+def _key(record: Record) -> Key:
+    return record.dataset, record.row, record.seed

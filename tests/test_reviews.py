@@ -1,0 +1,158 @@
+"""Maintainers' reviews: a row's status, what is withdrawn from the ranking, and what no review may say."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from factories import make_failed, plain, seeds, store
+from pages import Page
+
+from bench.errors import DataError
+from bench.results import Record
+from leaderboard.ranking import Row, aggregate
+from leaderboard.reviews import Review, read_reviews
+from leaderboard.status import status
+
+WORD = "word_level.2-2.quick.0badcafe"
+PLAIN = "baseline.2-2.quick.0badcafe"
+RECORDED = date(2026, 1, 2)
+"""The day on which made-up records were made."""
+
+
+def review(verdict: str = "re-scored", **fields) -> Review:
+    by_row = {"by_row": PLAIN} if verdict == "superseded" else {}
+    values = {"dataset": "synthetic", "row": WORD, "verdict": verdict, "by": "A. Maintainer", "date": RECORDED}
+    return Review(**(values | {"note": "All was well."} | by_row | fields))
+
+
+def row(*reviews: Review, records: list[Record] | None = None) -> Row:
+    (table,) = aggregate([*plain(), *(records or seeds("word_level", [13.0, 14.0, 15.0]))], reviews=reviews)
+    return next(each for each in table.rows if each.sample.row == WORD)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "expected"),
+    [
+        ([], "self-reported"),
+        ([review()], "re-scored"),
+        ([review(seeds=(1, 2))], "self-reported"),
+        ([review(seeds=(1, 2)), review(seeds=(3,))], "re-scored"),
+        ([review("re-run", seeds=(2,))], "re-run"),
+        ([review(), review("re-run", seeds=(2,))], "re-run"),
+        ([review("re-run", seeds=(4,))], "self-reported"),
+        ([review(row=PLAIN)], "self-reported"),
+        ([review(dataset="other")], "self-reported"),
+        ([review(), review("superseded")], "superseded"),
+        ([review("re-run"), review("superseded"), review("unreliable", seeds=(1,))], "unreliable"),
+    ],
+)
+def test_the_status_is_the_strongest_that_covers_the_row(reviews, expected):
+    assert status(row(*reviews)) == expected
+
+
+def test_a_review_says_nothing_of_records_that_came_after_it():
+    earlier = date(2026, 1, 1)
+    assert status(row(review(date=earlier), review("re-run", date=earlier))) == "self-reported"
+    assert status(row(review("unreliable", date=earlier))) == "unreliable"
+
+
+def test_a_row_without_a_finished_seed_was_never_scored_again():
+    assert status(row(review(), records=[make_failed("word_level")])) == "self-reported"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (review("unreliable", note="Its test text was in training."),
+         "marked unreliable (A. Maintainer, 2026-01-02): Its test text was in training"),
+        (review("unreliable", seeds=(1, 3)), "marked unreliable for seed 1, 3 (A. Maintainer, 2026-01-02): All was"),
+        (review("superseded"), f"superseded by {PLAIN} (A. Maintainer, 2026-01-02): All was well"),
+    ],
+)  # fmt: skip
+def test_a_withdrawn_row_is_shown_apart_with_the_note(given, reason):
+    (table,) = aggregate([*plain(), *seeds("word_level", [13.0, 14.0, 15.0])], reviews=[given])
+    assert [each.sample.row for each in table.placed] == [PLAIN]
+    (apart,) = table.unplaced
+    assert apart.unplaced[0].startswith(reason)
+    assert not apart.unplaced[0].endswith(".")
+
+
+def test_nothing_is_compared_with_a_withdrawn_plain_student():
+    records = [*plain(), *seeds("word_level", [13.0, 14.0, 15.0])]
+    (table,) = aggregate(records, reviews=[review("unreliable", row=PLAIN)])
+    assert table.baseline is None
+    assert [each.difference for each in table.rows] == [None, None]
+    other = plain((9.0, 9.0, 9.0), digest="0badbeef")
+    (table,) = aggregate([*records, *other], reviews=[review("unreliable", row=PLAIN)])
+    assert table.baseline.sample.row == "baseline.2-2.quick.0badbeef"
+    assert next(each for each in table.placed if each.sample.row == WORD).difference.mean == 5.0
+
+
+ENTRY = f"""[[review]]
+dataset = "synthetic"
+row = "{WORD}"
+verdict = "re-scored"
+by = "A. Maintainer"
+date = 2026-01-02
+note = "All was well."
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "reviews.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_file_is_read(tmp_path):
+    assert read_reviews(tmp_path) == ()
+    superseded = ENTRY.replace("re-scored", "superseded") + f'by_row = "{PLAIN}"\nseeds = [1, 2]\n'
+    found = read_reviews(written(tmp_path, f"# ours\n{ENTRY}\n{superseded}"))
+    assert found == (review(), review("superseded", seeds=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[review]\n", "is not TOML"),
+        (ENTRY.replace("2026-01-02", "2026-01-02T10:00:00Z"), "review.0.date: "),
+        (ENTRY.replace("2026-01-02", "1767312000"), "review.0.date: "),
+        (ENTRY.replace("re-scored", "rescored"), "review.0.verdict: Input should be 're-scored', 're-run'"),
+        (ENTRY.replace("re-scored", "superseded"), "a superseded row has a by_row, and no other one has"),
+        (ENTRY + f'by_row = "{PLAIN}"', "a superseded row has a by_row, and no other one has"),
+        (ENTRY.replace("re-scored", "superseded") + f'by_row = "{WORD}"', "cannot be superseded by itself"),
+        (ENTRY.replace("All was well.", " "), "review.0.note: "),
+        (ENTRY.replace("All was well.", "a\\u001b[31mb"), "review.0.note: "),
+        (ENTRY.replace("All was well.", "x" * 1001), "review.0.note: "),
+        (ENTRY.replace('row = "', 'row = "../'), "review.0.row: "),
+        (ENTRY + "seeds = []", "review.0.seeds: "),
+        (ENTRY + "rank = 1", "review.0.rank: Extra inputs are not permitted"),
+        (ENTRY.replace("[[review]]", "[[reviews]]"), "reviews: Extra inputs are not permitted"),
+    ],
+)
+def test_what_no_review_may_say_is_named(tmp_path, text, message):
+    with pytest.raises(DataError) as refused:
+        read_reviews(written(tmp_path, text))
+    assert message in str(refused.value)
+    assert str(tmp_path / "reviews.toml") in str(refused.value)
+
+
+def test_the_page_tells_status_and_note_and_trusts_neither(tmp_path, call):
+    records = store(tmp_path / "records", *plain(), *seeds("word_level", [13.0, 14.0, 15.0]))
+    written(records, ENTRY.replace("All was well.", "<b>well</b>"))
+    code, _, _ = call("publish", "--results", records, "--out", tmp_path / "site")
+    assert code == 0
+    text = Page(tmp_path / "site" / "rows" / "synthetic" / f"{WORD}.html").text
+    assert "re-scored" in text
+    assert "<b>well</b>" in text
+    assert "self-reported" in Page(tmp_path / "site" / "rows" / "synthetic" / f"{PLAIN}.html").text
+
+
+def test_nothing_is_published_past_a_file_of_reviews_that_cannot_be_read(tmp_path, refused):
+    records = store(tmp_path / "records", *plain())
+    written(records, "[[review]]")
+    assert "reviews.toml: review.0.dataset: Field required" in refused(
+        "publish", "--results", records, "--out", tmp_path / "site"
+    )
+    assert not (tmp_path / "site").exists()

@@ -1,0 +1,259 @@
+"""``bench validate`` of folders: rows are whole, strings are plain, and nothing lies there that does not belong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from believable import valid, written
+from factories import make_failed
+from test_reviews import ENTRY, WORD
+
+from bench.results import PaperRecord, Record
+from bench.validation import Validator, Verdict, summary
+from bench.validation.text import LIMITS, LONGEST_TEXT, foreign
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+def row(**fields) -> list[Record]:
+    """Three seeds."""
+    return [valid(seed, recipe={"seeds": 3}, **fields) for seed in (1, 2, 3)]
+
+
+def baseline() -> list[Record]:
+    return row(method="baseline", role="baseline")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder of two whole rows."""
+    return written(tmp_path / "results", *row(), *baseline())
+
+
+def refusals(call, *words: object) -> list[str]:
+    """The lines of ``bench validate`` that refuse a file."""
+    code, out, _ = call("validate", *words)
+    lines = [line for line in out.splitlines() if line.startswith("refused: ")]
+    assert code == bool(lines)
+    return lines
+
+
+def test_whole_rows_pass_and_the_rows_that_were_scored_again_are_told(results, call):
+    code, out, _ = call("validate", results)
+    assert code == 0
+    assert out.splitlines() == [
+        "scored again: synthetic/baseline.2-2.quick.0badcafe, seeds 1, 2, 3",
+        f"scored again: synthetic/{WORD}, seeds 1, 2, 3",
+        "6 of 6 records pass.",
+    ]
+
+
+def changed_hypotheses(folder: Path) -> str:
+    path = folder / f"{WORD}.s2.test.txt"
+    path.write_text(path.read_text().replace("Haus", "Heim"))
+    return f"hypotheses {path} were changed: their SHA-256 is not the record's."
+
+
+def changed_score(folder: Path) -> str:
+    path = folder / f"{WORD}.s2.json"
+    record = json.loads(path.read_text())
+    score = record["scores"]["test"]["bleu"]
+    record["scores"]["test"]["bleu"] = score + 0.5
+    path.write_text(json.dumps(record))
+    return f"test: BLEU is recorded as {score + 0.5:.6f}, the statistics give {score:.6f}."
+
+
+def missing_seed(folder: Path) -> str:
+    for path in folder.glob(f"{WORD}.s3.*"):
+        path.unlink()
+    return "of the 3 seeds of its row there is no record of 3."
+
+
+@pytest.mark.parametrize("change", [changed_hypotheses, changed_score, missing_seed])
+def test_what_was_changed_is_refused_by_the_command_with_the_reason(results, call, change: Callable[[Path], str]):
+    reason = change(results / "synthetic")
+    lines = refusals(call, results)
+    assert lines
+    assert all(reason in line for line in lines)
+    assert f"{WORD}.s2.json: " in " ".join(lines)
+
+
+def test_files_that_belong_to_no_record_are_refused(results, call):
+    stray, hidden, nested = results / "notes.txt", results / "synthetic" / ".x", results / "synthetic" / "a" / "b.tsv"
+    nested.parent.mkdir()
+    for path in (stray, hidden, nested):
+        path.write_text("")
+    assert sorted(refusals(call, results)) == sorted(
+        f"refused: {path}: it belongs to no record." for path in (stray, hidden, nested)
+    )
+    code, out, _ = call("validate", results)
+    assert (code, out.splitlines()[-1]) == (1, "6 of 6 records pass.")
+
+
+def test_the_files_of_a_record_that_cannot_be_read_are_not_held_against_it(results, call):
+    path = results / "synthetic" / f"{WORD}.s3.json"
+    path.write_text("{")
+    assert [line.split(": ")[1] for line in refusals(call, results)] == [str(path)]
+
+
+def test_links_are_refused_and_not_followed(results, tmp_path, call):
+    outside = written(tmp_path / "outside", *row(method="tie_kd"))
+    (results / "linked").symlink_to(outside, target_is_directory=True)
+    link = results / "synthetic" / "x.json"
+    link.symlink_to(outside / "synthetic" / "tie_kd.2-2.quick.0badcafe.s1.json")
+    assert refusals(call, results) == [
+        f"refused: {path}: it is a link, and only plain files are taken." for path in (results / "linked", link)
+    ]
+
+
+def test_a_record_lies_in_the_folder_of_its_data_set(results, call):
+    (results / "synthetic").rename(results / "other")
+    lines = refusals(call, results)
+    assert len(lines) == 6
+    assert all("it is of 'synthetic' and must lie in the folder of that name." in line for line in lines)
+
+
+def test_two_records_of_a_row_and_seed_are_one_too_many_unless_they_are_the_same(results, tmp_path, call):
+    copy = written(tmp_path / "copy", *row())
+    assert refusals(call, results, copy) == []
+    other = written(tmp_path / "other", valid(2, recipe={"seeds": 3}, created=datetime(2026, 5, 1, tzinfo=UTC)))
+    (line,) = refusals(call, results, other)
+    path = f"synthetic/{WORD}.s2.json"
+    assert line == f"refused: {other / path}: {results / path} is another record of this row and seed."
+
+
+def test_seeds_in_several_folders_make_a_row_whole(tmp_path, call):
+    first, second, third = row()
+    here, there = written(tmp_path / "a", first), written(tmp_path / "b", second, third)
+    assert refusals(call, here)[0].endswith("there is no record of 2, 3.")
+    assert refusals(call, here, there) == []
+
+
+def verdicts(folder: Path) -> tuple[Verdict, ...]:
+    return Validator().validate([folder])
+
+
+def test_what_will_not_be_ranked_or_compared_is_a_warning(tmp_path):
+    failed = make_failed(seed=3, data_sha256=valid().data_sha256, recipe={"seeds": 3})
+    folder = written(tmp_path, *row()[:2], failed)
+    found = verdicts(folder)
+    assert [each.problems for each in found] == [()] * 3
+    assert summary(found) == [
+        "warning: of 3 records, 2 of the 3 seeds that a ranked row needs have finished.",
+        "warning: of 2 records, no plain student of their table has finished (synthetic, quick).",
+        f"scored again: synthetic/{WORD}, seeds 1, 2",
+        "3 of 3 records pass.",
+    ]
+    written(tmp_path, *baseline())
+    assert "no plain student" not in " ".join(summary(verdicts(folder)))
+    written(tmp_path, row()[2])
+    assert [each.warnings for each in verdicts(folder)] == [()] * 6
+
+
+# --- Strings ---------------------------------------------------------------------------------------------------------
+
+
+def titled(text: str) -> Record:
+    record = valid()
+    return record.model_copy(update={"method": record.method.model_copy(update={"title": text})})
+
+
+def cited(**fields) -> Record:
+    record = valid()
+    paper = PaperRecord(**({"citation": "A", "year": 2020, "link": "https://example.org/a?b=c&d"} | fields))
+    return record.model_copy(update={"method": record.method.model_copy(update={"paper": paper})})
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (titled("<b>Best</b>"), "method.title holds markup, at '<b'."),
+        (titled("a</td>"), "method.title holds markup, at '</'."),
+        (titled("<!-- x"), "method.title holds markup, at '<!'."),
+        (titled("&#60;b&#62;"), "method.title holds markup, at '&#60;'."),
+        (titled("a\x00b"), "method.title holds the unprintable character U+0000."),
+        (titled("a\u202eb"), "method.title holds the unprintable character U+202E."),
+        (titled("two\nlines"), "method.title holds the unprintable character U+000A."),
+        (titled("x" * 121), "method.title has 121 characters, at most 120 are allowed."),
+        (cited(citation="x" * 601), "method.paper.citation has 601 characters, at most 600 are allowed."),
+        (cited(link="javascript:alert(1)"), "method.paper.link is no web address."),
+        (cited(link="https://a b"), "method.paper.link is no web address."),
+        (valid(command="x" * (LONGEST_TEXT + 1)), "command has 2,001 characters, at most 2,000 are allowed."),
+        (valid(recipe={"seeds": 1, "nested": {"a": ["b", {"c": "<img src=x>"}]}}),
+         "recipe.nested.a.c holds markup, at '<i'."),
+        (valid(recipe={"seeds": 1, "<script>": 1}), "a name within recipe holds markup, at '<s'."),
+        (make_failed(reason="<script>alert(1)</script>"), "reason holds markup, at '<s'."),
+        (make_failed(error_log="a\x1b[31m"), "error_log holds the unprintable character U+001B."),
+        (make_failed(error_log="x" * 100_001), "error_log has 100,001 characters"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_strings_that_do_not_belong_in_a_record_are_named_by_their_field(record, problem):
+    assert any(found.startswith(problem) for found in foreign(record)), list(foreign(record))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        valid(),
+        titled("Größe < 5 & alpha > 3; R&D"),
+        cited(citation="Müller, O’Neill & Łukasz: “a” — b. ACL"),
+        make_failed(reason="unsupported: <class 'int'> and <function f.<locals>.g at 0x7f>"),
+        make_failed(error_log='File "<frozen x>", line 1, in <module>\n\tx = <b>\n'),
+    ],
+)
+def test_what_people_and_python_write_is_no_markup(record):
+    assert list(foreign(record)) == []
+
+
+def test_each_limit_is_of_a_field_that_there_is():
+    names = {name for name, _ in _fields(make_failed().model_dump(mode="json"))}
+    assert LIMITS.keys() <= names
+
+
+def _fields(value: dict, prefix: str = ""):
+    for key, part in value.items():
+        yield prefix + key, part
+        if isinstance(part, dict):
+            yield from _fields(part, f"{prefix}{key}.")
+
+
+# --- Reviews ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (ENTRY, None),
+        (ENTRY.replace("synthetic", "other"), f"as re-scored: there is no record of other/{WORD}."),
+        (ENTRY + "seeds = [1, 4]", f"the review of synthetic/{WORD} as re-scored: there is no record of its seed 4."),
+        (
+            ENTRY.replace("re-scored", "superseded") + 'by_row = "a.b"',
+            "as superseded: there is no record of synthetic/a.b",
+        ),
+        ("review", "reviews.toml is not TOML"),
+    ],
+)
+def test_a_review_names_a_row_that_is_there(results, call, text, problem):
+    (results / "reviews.toml").write_text(text)
+    lines = refusals(call, results)
+    assert len(lines) == (problem is not None)
+    if problem:
+        assert lines[0].startswith(f"refused: {results / 'reviews.toml'}: ")
+        assert problem in lines[0]
+
+
+def test_a_review_that_came_before_the_records_is_a_warning(results, call):
+    (results / "reviews.toml").write_text(ENTRY.replace("2026-01-02", "2026-01-01"))
+    code, out, _ = call("validate", results)
+    assert code == 0
+    assert f"review of synthetic/{WORD} as re-scored says nothing of seed 1, 2, 3, which came later." in out
+
+
+def test_reviews_within_a_data_set_are_no_reviews(results, call):
+    (results / "synthetic" / "reviews.toml").write_text(ENTRY)
+    assert refusals(call, results)[0].endswith("it belongs to no record.")
