@@ -97,14 +97,17 @@ class AlignToDistill(Method):
     description = (
         "Which of the teacher's attention heads should teach which of the student's is not fixed by hand: a 1x1 "
         "convolution W, trained along and not delivered, mixes the student's maps A into as many as the teacher has. "
-        "The weight of this alignment falls with each epoch, while the student also imitates the teacher's output."
+        "The weight of this alignment falls with each epoch, by the factor decay, which is γ, while the student also "
+        "imitates the teacher's output. As released, D adds up the batch's sentences b and the maps m, padding "
+        "included, and is divided by nothing."
     )
     equation = (
-        r"\mathcal{L} = (1 - \alpha) \, \mathcal{L}_{\text{CE}} + \alpha \, \text{CE}(p_T, p_S) "
+        r"\mathcal{L} = (1 - \alpha) \, \mathcal{L}_{\text{CE}} + \alpha \sum_{t} \text{CE}(p_T, p_S) "
         r"+ \beta \, \gamma^{\text{epoch} - 1} "
         r"\left( D_{\text{enc}} + \frac{1}{2} \left( D_{\text{self}} + D_{\text{cross}} \right) \right)"
         "\n"
-        r"D = \sum_{m} \text{KL} \left( \text{softmax}(A_T^{m}) \parallel \text{softmax}((W A_S)^{m}) \right)"
+        r"D = \sum_{b} \sum_{m} \text{KL} \left( \text{softmax}(A_T^{b,m}) "
+        r"\parallel \text{softmax}((W A_S^{b})^{m}) \right)"
     )
     paper = Paper(
         "Jin et al.: Align-to-Distill: Trainable Attention Alignment for Knowledge Distillation in Neural Machine "

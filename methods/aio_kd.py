@@ -114,13 +114,14 @@ class AllInOne(Method):
     description = (
         "One network is trained from scratch; its first layers, cut at several depths, are students that share its "
         "weights. In each step some are drawn, learn from the references and from the whole network and, in a second "
-        "stage, from each other. The whole network learns from a student that is nearly as good as itself, and is "
-        "detached from a worse one."
+        "stage, from each other: the senior of a pair is the one with the lower cross-entropy. The whole network "
+        "learns from a student that is nearly as good as itself, and is detached from a worse one. K is the setting "
+        "students."
     )
     equation = (
         r"\mathcal{L} = \mathcal{L}_{\text{CE}}^{T} + \sum_{k=1}^{K} \mathcal{L}_{\text{CE}}^{k} "
-        r"+ \frac{\alpha}{K} \sum_{k=1}^{K} \text{KL}(p_T \parallel p_k) "
-        r"+ \frac{2 \beta}{K (K - 1)} \sum_{k < l} \text{KL}(p_{\text{senior}} \parallel p_{\text{junior}})"
+        r"+ \frac{\alpha}{K} \sum_{k=1}^{K} \sum_{t} \text{KL}(p_T \parallel p_k) "
+        r"+ \frac{2 \beta}{K (K - 1)} \sum_{k < l} \sum_{t} \text{KL}(p_{\text{senior}} \parallel p_{\text{junior}})"
     )
     paper = Paper(
         "Miao et al.: Exploring All-In-One Knowledge Distillation Framework for Neural Machine Translation. EMNLP",

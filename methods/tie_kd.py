@@ -86,7 +86,7 @@ class TieKD(Method):
         "What a student mostly learns from a teacher is its likeliest word. So the loss has two parts more that rank "
         "words: the teacher's first word is to lead its k likeliest (set A), and these are to be the student's k "
         "likeliest too (set B). The same is asked again over further rounds, in which both models read the student's "
-        "own predictions in place of the reference."
+        "own predictions in place of the reference. Here w is the setting kd_weight, N iterations and k top_k."
     )
     equation = (
         r"\mathcal{L} = (1 - w) \, \mathcal{L}_{\text{CE}} "
