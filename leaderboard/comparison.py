@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -129,7 +130,7 @@ class Differences:
     """Which rows of a table differ significantly in the metric that orders it. Rows are named by their ids."""
 
     tested: tuple[Row, ...]
-    """The placed rows that can be tested, in the table's order."""
+    """The placed students that can be tested, in the table's order."""
     untested: Mapping[str, str]
     """Why a row is not tested; for tested rows, why they are not tested against the plain student."""
     pairs: Pairs
@@ -139,7 +140,7 @@ class Differences:
     against_plain: Mapping[str, AgainstPlain]
     """Each tested row compared with the plain student; corrected for these tests only."""
     intervals: Mapping[str, tuple[float, float]]
-    """Of each tested row's mean score, over seeds and sentences."""
+    """Of each tested row's mean score, and of the teacher's, over seeds and sentences."""
 
 
 @dataclass(frozen=True)
@@ -284,11 +285,18 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     if plain in untested:
         untested = dict.fromkeys(models, f"the plain student: {untested[plain]}") | untested
 
-    ordered = [row for row in table.placed if row.sample.row in models]
+    # A teacher is another architecture with another budget: its seeds say nothing of the students'.
+    intervals = {}
+    for row in table.placed:
+        if row.sample.role == "teacher" and row.sample.row in models:
+            untested[row.sample.row] = "the teacher is no student"
+            alone = compare_rows([models[row.sample.row].statistics], [None], "bleu", replicates=rules.replicates)
+            intervals[row.sample.row] = alone.interval(0, rules.level)
+    ordered = [row for row in table.placed if row.sample.row in models and row.sample.role != "teacher"]
     names = [row.sample.row for row in ordered]
     if not names:
-        return Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, {})
-    trainings = [min(runs(row), default=row.sample.row) for row in ordered]
+        return Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, intervals)
+    trainings = [frozenset(runs(row)) or row.sample.row for row in ordered]
     systems = [models[name].statistics for name in names]
     test = compare_rows(systems, trainings, "bleu", replicates=rules.replicates)
     means = dict(zip(names, test.means.tolist()))
@@ -309,7 +317,7 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
             low, high = test.difference(place, own, rules.level)
             outcome = _outcome(difference, corrected, rules.alpha)
             against[names[place]] = AgainstPlain(difference, corrected, outcome, low, high)
-    intervals = {name: test.interval(place, rules.level) for place, name in enumerate(names)}
+    intervals |= {name: test.interval(place, rules.level) for place, name in enumerate(names)}
     return Differences(tuple(ordered), untested, pairs, letters, against, intervals)
 
 
@@ -329,9 +337,17 @@ def _interval(a: _Models, b: _Models, metric: Metric, rules: Ruleset) -> tuple[f
 
 def _alike(models: Mapping[str, _Models], plain: str | None) -> set[str]:
     """The rows whose scores can be compared: with the plain student, or else the most that can with each other."""
-    measures = [each for name, each in models.items() if name == plain] or list(models.values())
-    found = [{name for name, each in models.items() if _unlike(measure, each) is None} for measure in measures]
-    return max(found, key=len, default=set())
+    texts = {name: each.texts for name, each in models.items()}
+    known = {
+        name: tuple(value for values in of.values() for value in values)
+        for name, of in texts.items()
+        if all(len(values) == 1 for values in of.values())
+    }
+    if plain is not None and plain in models:
+        measure = known.get(plain)
+    else:
+        measure = next((each for each, _ in Counter(known.values()).most_common(1)), None)
+    return {name for name, each in known.items() if each == measure}
 
 
 def _unlike(a: _Models, b: _Models) -> str | None:

@@ -112,11 +112,13 @@ def entry(standings: Standings, row: Row) -> Entry:
         "non_embedding": row.parameters.non_embedding if row.parameters else None,
         **_speeds(standings, row),
     }
+    timed = standings.table.timed(row)
     for place, cost in enumerate(COSTS):
-        values[f"{cost}_seconds"] = row.costs[place].seconds.mean if row.costs else None
+        values[f"{cost}_seconds"] = timed[place].seconds.mean if timed else None
     values |= {
         "operations": row.costs[2].flops if row.costs else None,
-        "energy_joules": row.costs[2].joules if row.costs else None,
+        "energy_joules": timed[2].joules if timed else None,
+        "machine": row.machine,
         "seeds": len(row.finished),
         "trials": len(row.sweep.trials) if row.sweep else 1,
         "date": max(each.created for each in row.records).strftime("%Y-%m-%d"),

@@ -12,7 +12,7 @@ from leaderboard.costs import Total
 from leaderboard.equations import Equation, equations
 from leaderboard.pages import Site
 from leaderboard.published import Figures, of_method
-from leaderboard.ranking import Row, Table, machine
+from leaderboard.ranking import Row, Table
 from leaderboard.standings import Standings
 
 
@@ -89,10 +89,9 @@ def _standing(standings: Standings, row: Row) -> Standing:
 
 def _comparable_costs(table: Table, row: Row) -> tuple[tuple[Total, ...], tuple[Total, ...]]:
     """The costs of the plain student and of a row; none unless both come from the same kind of machine."""
-    if table.baseline is None or not row.costs or not table.baseline.costs:
+    if table.baseline is None or not row.costs or row.machine is None or row.machine != table.baseline.machine:
         return (), ()
-    ours, theirs = ({machine(record.environment) for record in each.finished} for each in (row, table.baseline))
-    return (table.baseline.costs, row.costs) if ours == theirs and len(ours) == 1 else ((), ())
+    return table.baseline.costs, row.costs
 
 
 def _ratio(own: Total, plain: Total) -> float | None:

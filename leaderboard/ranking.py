@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from bench.results import BudgetRecord, Environment, Parameters, Record, Sweep
+from bench.results import BudgetRecord, Environment, Parameters, Phase, Record, Sweep
 from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
@@ -20,10 +20,10 @@ from leaderboard.spread import Spread
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's BLEU minus the plain student's.
+    """A row's mean BLEU minus the plain student's.
 
-    ``paired`` tells how many seeds were subtracted one by one, which needs a plain student for each seed of the row.
-    Without them it is 0, the difference is that of the means, and there is no deviation and no count.
+    ``paired`` tells how many seeds were also subtracted one by one, which needs a plain student for each seed of the
+    row. Without them it is 0, and there is no deviation and no count.
     """
 
     mean: float
@@ -78,6 +78,12 @@ class Row:
     def parameters(self) -> Parameters | None:
         """Of the delivered model."""
         return self.sample.parameters
+
+    @cached_property
+    def machine(self) -> str | None:
+        """Where it was trained; None where its seeds come from several machines."""
+        found = {machine(record.environment) for record in self.finished}
+        return found.pop() if len(found) == 1 else None
 
     @cached_property
     def costs(self) -> tuple[Total, ...]:
@@ -143,6 +149,16 @@ class Table:
             sorted({each.bleu_signature for each in scores}) + sorted({each.chrf_signature for each in scores})
         )
 
+    @cached_property
+    def machine(self) -> str | None:
+        """The machine whose times the table sets side by side: that of most rows."""
+        found = Counter(name for row in self.rows if (name := row.machine))
+        return max(found, key=lambda each: (found[each], each), default=None)
+
+    def timed(self, row: Row) -> tuple[Total, ...]:
+        """The costs of a row that can be set beside those of others; none for one of another machine."""
+        return row.costs if row.machine == self.machine else ()
+
     @property
     def machines(self) -> tuple[str, ...]:
         """The distinct machines its records come from."""
@@ -166,7 +182,8 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES, reviews: Sequen
     """
     reviewed = indexed(reviews)
     by_table: dict[str, list[tuple[Record, ...]]] = {}
-    for seeds in _grouped(shared(records), lambda record: (record.dataset, record.row)):
+    withdrawn_rows = {key for key, found in reviewed.items() if withdrawn(found)}
+    for seeds in _grouped(shared(records, withdrawn_rows), lambda record: (record.dataset, record.row)):
         by_table.setdefault(comparable(Row(seeds, None).sample), []).append(seeds)
 
     def place(rows: list[tuple[Record, ...]]) -> tuple[str, str, bool, str]:
@@ -220,12 +237,13 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
     if not row:
         return None
     opposite = {record.seed: record for record in plain}
-    if all(record.seed in opposite for record in row):
-        each = [a - b for a, b in zip(_bleu(row), _bleu([opposite[record.seed] for record in row]), strict=True)]
-        deviation = statistics.stdev(each) if len(each) > 1 else None
-        above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
-        return Difference(statistics.fmean(each), deviation, len(each), above, below)
-    return Difference(statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain)), None, 0, 0, 0)
+    mean = statistics.fmean(_bleu(row)) - statistics.fmean(_bleu(plain))
+    if not all(record.seed in opposite for record in row):
+        return Difference(mean, None, 0, 0, 0)
+    each = [a - b for a, b in zip(_bleu(row), _bleu([opposite[record.seed] for record in row]), strict=True)]
+    deviation = statistics.stdev(each) if len(each) > 1 else None
+    above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
+    return Difference(mean, deviation, len(each), above, below)
 
 
 def runs(row: Row) -> set[str]:
@@ -238,29 +256,39 @@ def _bleu(records: Sequence[Record]) -> list[float]:
     return [record.scores[record.primary].bleu for record in records]
 
 
-def shared(records: Iterable[Record]) -> list[Record]:
-    """The records with each phase shared by all the finished ones that rest on the same artifact in the same way.
+def shared(records: Iterable[Record], withdrawn: Collection[tuple[str, str]] = ()) -> list[Record]:
+    """The records with each phase shared by all the finished ones that rest on the same piece of work.
 
-    A record counts the rows of its own run only; others may have joined since. The teacher's own row carries its
-    training whole, and the students that came out of it carry it once more among them.
+    A record counts the rows of its own run only; others may have joined since. An artifact that two machines made, or
+    one machine twice, took work each time. The teacher's own row carries its training whole, and the students that came
+    out of it carry it once more among them.
+
+    Args:
+        withdrawn: data set and row of those that take no share from the others.
     """
     records = list(records)
+    sharing = [record.status == "ok" and (record.dataset, record.row) not in withdrawn for record in records]
     uses = Counter(
-        use for record in records if record.status == "ok" for use in {(p.kind, p.artifact) for p in record.phases}
+        use for record, shares in zip(records, sharing) if shares for use in {_work(record, p) for p in record.phases}
     )
     return [
         record.model_copy(
             update={
                 "phases": tuple(
-                    phase.model_copy(update={"shared_by": uses[phase.kind, phase.artifact]})
-                    if phase.artifact and record.status == "ok"
-                    else phase
+                    phase.model_copy(update={"shared_by": uses[_work(record, phase)]}) if phase.artifact else phase
                     for phase in record.phases
                 )
             }
         )
-        for record in records
+        if shares
+        else record
+        for record, shares in zip(records, sharing)
     ]
+
+
+def _work(record: Record, phase: Phase) -> tuple[str, str | None, str, float]:
+    """What makes two records' phases one piece of work."""
+    return phase.kind, phase.artifact, machine(record.environment), phase.seconds
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calibration import simulated
+from scipy.special import stdtr
 from test_significance import all_or_nothing, random, share
 
 from bench.measure.statistics import corpus_bleu
@@ -29,25 +30,46 @@ class TestSeeds:
     def test_a_third_row_makes_the_spread_better_known(self):
         """The same t of 2.449 has p = 0.0498 with 6 degrees."""
         test = compare_rows(around(50, 52, 90), "abc", "chrf")
-        assert test.freedom == 6
+        assert test.freedom[0, 0] == pytest.approx(6)
         assert test.p()[0, 1] == pytest.approx(0.0498, abs=2e-4)
 
     def test_rows_of_one_training_count_once(self):
         """Two trainings, 4 degrees, however many rows the second delivers; their variances 1 and 4 count as 2.5."""
         wide = [share(70 + each) for each in (-2, 0, 2)]
         test = compare_rows([*around(50, 52), wide], "abb", "chrf")
-        assert test.freedom == 4
-        assert test.of_seeds * 3 == pytest.approx([(1 + 2.5) / 2, (1 + 2.5) / 2, 4], rel=1e-3)
+        pooled = (1 + 2.5) / 2
+        assert np.diag(test.of_seeds) * 3 == pytest.approx([pooled, pooled, 4], rel=1e-3)
+        assert np.diag(test.freedom)[:2] == pytest.approx([4, 4])
 
-    def test_a_row_that_varies_more_keeps_its_variance(self):
+    def test_rows_of_one_training_differ_by_what_their_luck_does_not_explain(self):
+        """Blocks of 3 seeds: differences of 1.9, 2 and 2.1, whose residuals are half their deviations: 0.0025 each way.
+
+        Their squares add up to 4 * 0.0025 = 0.01 with 2 degrees of freedom, so the error is sqrt(2 * 0.005 / 3).
+        """
+        one, other = (
+            [share(centre + luck + own) for luck, own in zip((-3, 0, 3), owns)]
+            for centre, owns in ((50, (0, 0, 0)), (52, (-0.1, 0, 0.1)))
+        )
+        test = compare_rows([one, other, *around(60)], "aab", "chrf")
+        assert (test.of_seeds[0, 1], test.freedom[0, 1]) == (pytest.approx(0.01 / 3, rel=0.01), 2)
+        assert test.p()[0, 1] == pytest.approx(2 * stdtr(2, -2 / np.sqrt(0.01 / 3)), rel=0.02)
+        assert compare_rows([one, other, *around(60)], "abc", "chrf").p()[0, 1] > 0.4, (
+            "by themselves they could be luck"
+        )
+
+    def test_a_row_that_varies_more_keeps_its_variance_and_the_doubt_of_it(self):
+        """16 against the pooled 6: the 10 above it rest on 2 degrees of freedom, the 6 on those of all rows."""
         wide = [share(70 + each) for each in (-4, 0, 4)]
         test = compare_rows([*around(50, 52), wide], "abc", "chrf")
-        assert test.of_seeds * 3 == pytest.approx([6, 6, 16], rel=1e-3)
+        assert np.diag(test.of_seeds) * 3 == pytest.approx([6, 6, 16], rel=1e-3)
+        noisy = 16**2 / (6**2 / 6 + 10**2 / 2)
+        assert np.diag(test.freedom) == pytest.approx([6, 6, noisy], rel=1e-3)
+        assert test.freedom[0, 2] == pytest.approx((6 + 16) ** 2 / ((6 + 6) ** 2 / 6 + 10**2 / 2), rel=1e-3)
 
     def test_one_seed_takes_the_spread_of_the_others(self):
         test = compare_rows([*around(50, 52), [share(60)]], "abc", "chrf")
-        assert test.freedom == 4
-        assert test.of_seeds == pytest.approx([1 / 3, 1 / 3, 1], rel=1e-3)
+        assert np.diag(test.of_seeds) == pytest.approx([1 / 3, 1 / 3, 1], rel=1e-3)
+        assert np.diag(test.freedom) == pytest.approx([4, 4, 4])
 
     def test_equal_rows_have_p_1_and_rows_that_never_vary_differ_for_sure(self):
         steady = [[share(50)] * 3, [share(50)] * 3, [share(51)] * 3]
@@ -83,26 +105,31 @@ class TestSentences:
             compare_rows([simulated(random(), 2), simulated(random(), 2, sentences=20)], "ab", "bleu")
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.02])
-def test_false_differences_are_as_rare_as_the_level_says(spread):
-    """Sixty tables of five equal rows of three seeds: pairs by themselves, and tables with any difference by Holm."""
+@pytest.mark.parametrize(
+    "spreads", [(0.0,) * 5, (0.02,) * 5, (0.02, 0.06, *(0.02,) * 3)], ids=["none", "equal", "one unsteady"]
+)
+def test_false_differences_are_as_rare_as_the_level_says(spreads):
+    """A hundred tables of five rows that are equal but for their spread over three seeds.
+
+    The share of tables in which anything differs from the first row, and in which any pair does, after Holm.
+    """
     above = np.triu_indices(5, 1)
-    stream, single, tables = random(7), [], []
-    for _ in range(60):
-        systems = [simulated(stream, 3, spread=spread, sentences=100) for _ in range(5)]
-        p = compare_rows(systems, range(5), "bleu", replicates=300).p()[above]
-        single += (p <= 0.05).tolist()
-        tables.append(min(holm(p)) <= 0.05)
-    assert np.mean(single) < 0.07
-    assert np.mean(tables) < 0.12
+    stream, against_first, any_pair = random(7), [], []
+    for _ in range(100):
+        systems = [simulated(stream, 3, spread=spread, sentences=60) for spread in spreads]
+        p = compare_rows(systems, range(5), "bleu", replicates=200).p()
+        against_first.append(min(holm(p[0, 1:])) <= 0.05)
+        any_pair.append(min(holm(p[above])) <= 0.05)
+    assert np.mean(against_first) <= 0.08
+    assert np.mean(any_pair) <= 0.06
 
 
 def test_three_seeds_find_what_seeds_cannot_explain():
-    """Rows three deviations of a seed apart, in a table of twelve: found after correcting for all 66 pairs."""
+    """Rows five deviations of a seed apart, in a table of twelve: most are told apart after correcting for 66 pairs."""
     systems = [simulated(random(number), 3, spread=0.02, effect=0.1 * (number == 0)) for number in range(12)]
     p = compare_rows(systems, range(12), "bleu").p()
     above = np.triu_indices(12, 1)
     adjusted = np.ones_like(p)
     adjusted[above] = holm(p[above])
-    assert (adjusted[0, 1:] <= 0.05).mean() > 0.8
+    assert (adjusted[0, 1:] <= 0.05).mean() > 0.7
     assert (adjusted[1:][:, 1:] > 0.05).all()

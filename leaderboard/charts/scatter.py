@@ -66,7 +66,7 @@ def size_chart(table: Table, looks: Mapping[str, Look], intervals: Intervals) ->
 
 def cost_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) -> tuple[tuple[str, Chart], ...]:
     """BLEU against each total of the costs, by the total's name; those that have a chart."""
-    found, costs = [], {row.sample.row: row.costs for row in table.placed}
+    found, costs = [], {row.sample.row: table.timed(row) for row in table.placed}
     for place, name in enumerate(EXTENTS):
         seconds = {row: totals[place].seconds.mean for row, totals in costs.items() if totals}
         longest = max(seconds.values(), default=0.0)
