@@ -70,6 +70,6 @@ def _settings(method: type[Method]) -> list[catalog.Setting]:
         search = extra.get("search")
         searched = "" if search is None else extent(asdict(search))  # type: ignore[call-overload]
         default = field.get_default(call_default_factory=True)
-        published = default if isinstance(default, str) else json.dumps(default, default=str)
-        found.append(catalog.Setting(name, published, searched, field.description or ""))
+        shown = default if isinstance(default, str) else json.dumps(default, default=str)
+        found.append(catalog.Setting(name, shown, searched, field.description or ""))
     return found

@@ -106,8 +106,8 @@ class Ruleset:
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
             "all were run alike. Other rows are shown apart with the reason.",
-            f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases, what many seeds would "
-            "have on average over sentences like these. Rows whose intervals overlap may differ "
+            f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases, what many seeds "
+            "would have on average over sentences like these. Rows whose intervals overlap may differ "
             "significantly all the same, for a test compares them on the same sentences.",
             f"A row is marked where more than {100 * self.degenerate:g} % of its outputs are degenerate in one way: "
             "empty, repeating, copied from the source, or over-long.",
@@ -120,13 +120,13 @@ class Ruleset:
             "are enough, how much seeds vary is estimated from all students of the table together, each training "
             "counting once, and a row that varies more keeps its own variance; students of one training are compared "
             "seed by seed. The other is what other sentences would have made of the difference, from "
-            f"{self.replicates:,} resamples of sentences, the same ones for both rows. A test needs {self.seeds} seeds of "
-            "each row, and statistics of their sentences. The teacher is no student and is not tested.",
+            f"{self.replicates:,} resamples of sentences, the same ones for both rows. A test needs {self.seeds} seeds "
+            "of each row, and statistics of their sentences. The teacher is no student and is not tested.",
             f"Significant is p of at most {self.alpha:g} after Holm's correction: for all rows that are set against "
             "the plain student, and apart from that for all pairs of rows of a table. Rows with a letter in common are "
             "not significantly different, which is no proof that they are equal.",
-            f"An interval of a difference comes from the same error, is to hold the true one in {100 * self.level:g} % of "
-            "cases, and is not corrected for the number of rows.",
+            f"An interval of a difference comes from the same error, is to hold the true one in {100 * self.level:g} % "
+            "of cases, and is not corrected for the number of rows.",
             f"Two rows by themselves (bench compare) are tested by {self.randomisations:,} trials that deal their "
             "outputs out anew, sentence by sentence, and by their own seeds only, which finds less with few seeds.",
             "A row's rank is one more than the number of rows that are significantly better by the tests of all pairs; "
@@ -177,8 +177,8 @@ class Ruleset:
             "Times and speeds are those of one machine and one version of its software. A table shows the times of the "
             "machine that most of its rows come from, and the speeds of one go; those of other machines stand on the "
             "rows' own pages.",
-            "Tests assume that the luck of seeds is about equally large in all rows. Where a row's seeds vary much more, "
-            "it is said to differ, and its interval misses, somewhat more often than the rules promise.",
+            "Tests assume that the luck of seeds is about equally large in all rows. Where a row's seeds vary much "
+            "more, it is said to differ, and its interval misses, somewhat more often than the rules promise.",
             "A row's status tells who vouches for it. What is self-reported was checked for consistency, not measured "
             "again.",
         ]

@@ -9,7 +9,7 @@ from leaderboard.recipes import budget_asked, comparable, trials_asked
 
 OVERVIEW = "index.html"
 RULES_PAGE = "rules.html"
-METHODS = "methods/index.html"
+METHODS = "methods.html"
 MOST_TRIALS = 1_000_000
 """A recipe that claims more has them not in its table's address."""
 

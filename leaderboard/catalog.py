@@ -16,7 +16,7 @@ class Setting:
     """A hyper-parameter of a method."""
 
     name: str
-    published: str
+    default: str
     """The value without tuning, as text."""
     searched: str
     """Where tuning looks, as text; empty where it does not."""

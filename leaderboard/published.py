@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,7 +15,8 @@ from bench.config import Frozen
 FILE = Path(__file__).with_name("published.toml")
 
 Said = Annotated[str, StringConstraints(min_length=1)]
-Score = Annotated[float, Field(ge=0, le=100)]
+Score = Annotated[Decimal, Field(ge=0, le=100)]
+"""With the decimals that the source has."""
 
 
 class Source(Frozen):
@@ -40,7 +42,7 @@ class Figures(Frozen):
     """What the students are, before their names."""
     scores: tuple[tuple[Said, Score, Score], ...] = ()
     """A student's name, its score, and the plain student's."""
-    gains: tuple[tuple[Said, float], ...] = ()
+    gains: tuple[tuple[Said, Decimal], ...] = ()
     """A student's name and the gain over the plain student, where the scores are not stated."""
     at_most: bool = False
     """Whether the source calls its gain the largest of several."""
@@ -52,7 +54,7 @@ class Figures(Frozen):
         return self
 
     @property
-    def rows(self) -> tuple[tuple[str, float | None, float | None, float], ...]:
+    def rows(self) -> tuple[tuple[str, Decimal | None, Decimal | None, Decimal], ...]:
         """Each student's name, score, plain student's score, and gain."""
         scored = tuple((name, score, plain, score - plain) for name, score, plain in self.scores)
         return scored or tuple((name, None, None, gain) for name, gain in self.gains)
@@ -66,7 +68,7 @@ def published(file: Path = FILE) -> tuple[Figures, ...]:
         KeyError: figures of a source that the file does not describe.
         ValidationError: a figure against a rule.
     """
-    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    content = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
     return tuple(
         Figures.model_validate(each | {"source": content["sources"][each["source"]]}) for each in content["figures"]
     )

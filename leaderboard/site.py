@@ -31,7 +31,7 @@ from leaderboard.reviews import Review
 from leaderboard.side_by_side import Outputs, side_by_side
 from leaderboard.standings import Standings
 
-PARTS = ("index.html", "rules.html", "tables", "rows", "methods", "hypotheses", "records", "badges")
+PARTS = ("index.html", "rules.html", "methods.html", "tables", "rows", "methods", "hypotheses", "records", "badges")
 """All that a site consists of; a folder with anything else in it is never replaced."""
 FILE_NAME = 255
 """Bytes that a file's name can have."""

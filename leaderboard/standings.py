@@ -43,7 +43,7 @@ class Standings:
 
     @property
     def leaders(self) -> tuple[Row, ...]:
-        """The rows of rank 1: the best, and all that are not significantly different from it."""
+        """The rows of rank 1: those that no row is significantly better than."""
         return tuple(row for row in self.table.placed if self.ranks.get(row.sample.row) == 1)
 
     def unranked(self, row: Row) -> str:

@@ -26,7 +26,9 @@ KNOWN = Method(
 def pages(folder: Path, records, catalog=Catalog()) -> dict[str, Page]:  # noqa: B008
     store(folder / "records", *records)
     index = build(read_records([folder / "records"]).records, folder / "site", catalog=catalog)
-    return {path.stem: Page(path) for path in (index.parent / "methods").glob("*.html")}
+    return {
+        path.stem: Page(path) for path in [*(index.parent / "methods").glob("*.html"), index.parent / "methods.html"]
+    }
 
 
 def test_an_installed_method_is_described(tmp_path):
@@ -93,7 +95,13 @@ def test_a_run_that_gives_several_students_tells_what_it_took(tmp_path):
 
 def test_the_list_has_every_method_with_rows(tmp_path):
     page = pages(tmp_path, [*plain(), *seeds("word_level", [12.0, 13.0, 14.0])], Catalog({"word_level": KNOWN}))[
-        "index"
+        "methods"
     ]
-    assert {"../methods/baseline.html", "../methods/word_level.html"} <= set(page.values("href"))
+    assert {"methods/baseline.html", "methods/word_level.html"} <= set(page.values("href"))
     assert "Summary." in page.text
+
+
+def test_a_method_may_be_called_as_the_list_is(tmp_path):
+    found = pages(tmp_path, [*plain(), *seeds("index", [12.0, 13.0, 14.0])])
+    assert "Where it stands" in found["index"].text
+    assert "methods/index.html" in found["methods"].values("href")

@@ -85,9 +85,9 @@ def test_text_is_passed_on_only_where_the_licence_is_known_to_allow_it(dataset):
 def test_methods_are_described_with_their_settings():
     found = known_here(load_methods().found)
     alpha = next(each for each in found.methods["word_level"].settings if each.name == "alpha")
-    assert (alpha.published, alpha.searched) == ("0.5", "0.1 to 0.9")
+    assert (alpha.default, alpha.searched) == ("0.5", "0.1 to 0.9")
     flag = next(each for each in found.methods["a2d"].settings if each.name == "mask_pads")
-    assert (flag.published, flag.searched) == ("false", "")
+    assert (flag.default, flag.searched) == ("false", "")
     assert found.methods["baseline"].paper is None
     assert found.datasets["multi30k-en-de"].fetched
     assert not found.datasets["synthetic"].fetched

@@ -14,7 +14,7 @@ MOST_POINTS = 500
 
 
 class CurvePoint(Frozen):
-    """One evaluation on dev. Losses are means per target token, in nats."""
+    """One evaluation on dev. Dev losses are means per target token, in nats."""
 
     stage: Count
     """Of the method's stages, from 0."""
@@ -28,7 +28,7 @@ class CurvePoint(Frozen):
     """Without."""
     dev_bleu: float | None = Field(None, ge=0, le=100, description="None where it does not choose the checkpoint.")
     terms: dict[str, float] = {}
-    """The terms of the method's loss by name, on the newest batch."""
+    """The terms of the method's loss by name, before their weights, on the newest batch, divided by its tokens."""
 
 
 def thinned(curve: Sequence[CurvePoint], most: int = MOST_POINTS) -> tuple[CurvePoint, ...]:

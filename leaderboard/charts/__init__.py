@@ -2,7 +2,7 @@
 
 from leaderboard.charts.chart import Chart, ids
 from leaderboard.charts.family import family_charts
-from leaderboard.charts.looks import legend, looks
+from leaderboard.charts.looks import families, legend, looks
 from leaderboard.charts.matrix import matrix
 from leaderboard.charts.scatter import FRONT, cost_charts, size_chart, speed_charts
 from leaderboard.charts.strips import dot_plot
@@ -14,6 +14,7 @@ __all__ = [
     "Chart",
     "cost_charts",
     "dot_plot",
+    "families",
     "family_charts",
     "ids",
     "legend",

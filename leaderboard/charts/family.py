@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from leaderboard.charts.axes import Axis, from_top
 from leaderboard.charts.chart import Chart, Level, Line, Mark, Numbers, Scale
 from leaderboard.charts.looks import Look, families, family_name, full_name
-from leaderboard.charts.scatter import LEAST_BLEU, Intervals, bleu_range
+from leaderboard.charts.scatter import LEAST_BLEU, Intervals, bleu_range, interval
 from leaderboard.ranking import Row, Table
 from leaderboard.text import size
 
@@ -42,7 +42,7 @@ def _chart(
         figures = (f"{row.bleu.mean:.2f}", f"{low:.2f} to {high:.2f}", size(_size(row)))
         tip = (full_name(row), f"BLEU {figures[0]}, {figures[1]}", f"{figures[2]} parameters")
         marks.append(Mark(across.place(place), y, look, (row,), tip, (bottom, top)))
-        numbers.append((str(row.sample.delivery.depth), *figures))
+        numbers.append((str(row.sample.delivery.depth), figures[0], interval(row, low, high, intervals), figures[2]))
     return Chart(
         name=f"family-{number}",
         title=f"{title}: every student of one run",

@@ -16,12 +16,15 @@ from leaderboard.speeds import column, engines, headlines, search, together
 from leaderboard.text import duration, size
 
 FRONT = (
-    "The dashed staircase is the Pareto front: of the rows on it, none is beaten by another that is better in one "
-    "respect and as good in the other. A thin line joins the students of one run. Hollow marks: rows of reference."
+    "The dashed staircase is the Pareto front of the students: none on it is beaten by another student that is better "
+    "in one respect and as good in the other. A thin line joins the students of one run. Hollow marks: rows of "
+    "reference. The teacher, which is no student, is drawn beside them."
 )
 """What all these charts have alike."""
 MOST_ROWS = 200
 """That a chart draws: the best by BLEU, and the front."""
+MOST_CHOICES = 6
+"""Charts to choose from in one place, as many as the style sheet can tell apart."""
 HEIGHT = 320
 LEAST_BLEU = 0.1
 """That an upright axis covers."""
@@ -103,14 +106,15 @@ def speed_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) 
         measure = _Measure(f"speed-{place}", f"Quality and speed: {name}", axis, True, value)
         if drawn := _chart(table, looks, intervals, measure):
             found.append((name, drawn))
-    return tuple(found)
+    return tuple(found[:MOST_CHOICES])
 
 
 def _chart(table: Table, looks: Mapping[str, Look], intervals: Intervals, measure: _Measure) -> Chart | None:
     points = _points(table.placed, intervals, measure)
     if len(points) < 2:
         return None
-    best = front([(point.x, point.bleu) for point in points], more=measure.more)
+    students = [n for n, point in enumerate(points) if point.row.sample.role != "teacher"]
+    best = [students[n] for n in front([(points[n].x, points[n].bleu) for n in students], more=measure.more)]
     shown = sorted({*range(min(len(points), MOST_ROWS)), *best[:MOST_ROWS]})
     ratios = all(drawable(points[n].x, logarithmic=True) for n in shown)
     xs = [points[n].x for n in shown]
@@ -124,10 +128,10 @@ def _chart(table: Table, looks: Mapping[str, Look], intervals: Intervals, measur
     return Chart(
         name=measure.name,
         title=measure.title,
-        text=_caption(len(points) - len(shown), bool(intervals)),
+        text=_caption([points[n] for n in shown], intervals, len(points) - len(shown)),
         across=Scale(f"{measure.axis}{', log scale' if ratios else ''}; {direction}", across.ticks()),
         up=Scale(f"BLEU on {table.sample.primary}; more is better \u2191", from_top(up.ticks())),
-        numbers=_numbers(points, best, measure),
+        numbers=_numbers(points, intervals, best, measure),
         height=HEIGHT,
         lines=(
             Line("front", staircase(corners, more=measure.more)),
@@ -198,16 +202,25 @@ def _families(points: Sequence[_Point], spots: Mapping[str, Spot]) -> tuple[Line
     return tuple(found)
 
 
-def _caption(left_out: int, tested: bool) -> str:
-    bars = "the interval of BLEU" if tested else "one standard deviation over seeds each way"
+def _caption(points: Sequence[_Point], intervals: Intervals, left_out: int) -> str:
+    tested = {point.row.sample.row in intervals for point in points}
+    deviation = "one standard deviation over seeds each way"
+    bars = "the interval of BLEU" if True in tested else deviation
+    if len(tested) > 1:
+        bars += f" or, without one, {deviation}"
     more = f" {left_out:,} rows further down are left out." if left_out else ""
     return f"Upright lines: {bars}.{more}"
 
 
-def _numbers(points: Sequence[_Point], best: Sequence[int], measure: _Measure) -> Numbers:
+def interval(row: Row, low: float, high: float, intervals: Intervals) -> str:
+    """As a table has it: an interval, or what stands in for one."""
+    return f"{low:.2f} to {high:.2f}{'' if row.sample.row in intervals else ' (sd)'}"
+
+
+def _numbers(points: Sequence[_Point], intervals: Intervals, best: Sequence[int], measure: _Measure) -> Numbers:
     rows = tuple(
-        (full_name(point.row), f"{point.bleu:.2f}", f"{point.low:.2f} to {point.high:.2f}", point.figures[1],
-         "yes" if number in best else "no")
+        (full_name(point.row), f"{point.bleu:.2f}", interval(point.row, point.low, point.high, intervals),
+         point.figures[1], "yes" if number in best else "no")
         for number, point in enumerate(points[:MOST_ROWS])
     )  # fmt: skip
     return Numbers(("Row", "BLEU", "Interval", measure.axis, "On the front"), rows)

@@ -73,8 +73,9 @@ def row_training(row: Row) -> tuple[Chart, ...]:
         _chart("dev-nll", "Dev loss", seeds, LOSS, _by_seed(row, look, lambda point: point.dev_nll)),
         _chart("dev-bleu", "Dev BLEU", seeds, "Dev BLEU; more is better \u2191",
                _by_seed(row, look, lambda point: point.dev_bleu)),
-        _chart("terms", "Terms of the loss", "The mean over seeds, of the newest batch at each evaluation.",
-               "A target token", _terms(row)),
+        _chart("terms", "Terms of the loss", "The mean over seeds, of the newest batch at each evaluation, as the "
+               "method defines them and before their weights: not all are means over tokens.",
+               "Value by target tokens", _terms(row)),
     ]  # fmt: skip
     return tuple(chart for chart in charts if chart)
 
