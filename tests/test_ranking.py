@@ -1,5 +1,7 @@
 """The ranking and its figures by hand-computed cases."""
 
+from datetime import date
+
 import pytest
 from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, tuned
 
@@ -7,6 +9,7 @@ from bench.config import Depth
 from bench.results import Phase
 from bench.ruleset import RULES, Ruleset
 from leaderboard.ranking import Difference, aggregate
+from leaderboard.reviews import Review
 from leaderboard.text import amount, duration, signed, size, spread, verdict
 
 
@@ -30,6 +33,46 @@ def test_differences_without_common_seeds_are_of_means():
     others = [make_record("word_level", seed, bleu) for seed, bleu in ((1, 12.0), (2, 12.0), (9, 18.0))]
     (table,) = aggregate(plain() + others)
     assert table.placed[0].difference == Difference(pytest.approx(3.0), None, 0, 0, 0)
+
+
+def test_a_difference_is_that_of_the_means_whatever_seeds_are_paired():
+    """The plain student has seeds 4 and 5 besides: 13 - 14 is shown, as it is tested, though each pair is 3 apart."""
+    (table,) = aggregate([*plain((10.0, 10.0, 10.0, 20.0, 20.0)), *seeds("m", [13.0] * 3)])
+    (row,) = (row for row in table.rows if row.sample.method.name == "m")
+    assert (row.difference.mean, row.difference.paired, row.difference.above) == (pytest.approx(-1.0), 3, 3)
+
+
+def elsewhere(record, cpu="Other CPU", **fields):
+    return record.model_copy(update={"environment": record.environment.model_copy(update={"cpu": cpu}), **fields})
+
+
+def test_times_of_the_machine_that_most_rows_come_from_stand_side_by_side():
+    phase = (Phase(name="student training", kind="training", seconds=60.0),)
+    here = [*plain(), *seeds("m", [13.0] * 3)]
+    far = [elsewhere(record) for record in seeds("n", [14.0] * 3)]
+    mixed = [elsewhere(record) if record.seed == 1 else record for record in seeds("o", [15.0] * 3)]
+    (table,) = aggregate([record.model_copy(update={"phases": phase}) for record in (*here, *far, *mixed)])
+    assert {row.sample.method.name: bool(table.timed(row)) for row in table.rows} == {
+        "baseline": True, "m": True, "n": False, "o": False,
+    }  # fmt: skip
+    assert all(row.costs for row in table.rows)
+
+
+def test_work_is_shared_by_the_rows_that_rest_on_it_and_no_others():
+    """Two machines trained a teacher of the same inputs: each is divided by its own rows, without the withdrawn one."""
+
+    def resting(record, seconds):
+        teacher = Phase(name="teacher training", kind="teacher", seconds=seconds, artifact="t")
+        return record.model_copy(update={"phases": (teacher,)})
+
+    found = [resting(record, 60.0) for record in (*plain(), *seeds("m", [13.0] * 3), *seeds("w", [1.0] * 3))]
+    found += [elsewhere(resting(record, 90.0)) for record in seeds("n", [14.0] * 3)]
+    row, day = make_record("w").row, date(2026, 1, 1)
+    gone = Review(dataset="synthetic", row=row, verdict="unreliable", by="M", date=day, note="No.")
+    for reviews, sharing in (((), 9), ((gone,), 6)):
+        (table,) = aggregate(found, reviews=reviews)
+        by = {row.sample.method.name: {phase.shared_by for phase in row.sample.phases} for row in table.rows}
+        assert (by["m"], by["n"]) == ({sharing}, {3})
 
 
 def test_seeds_are_paired_by_number_not_by_order():

@@ -172,7 +172,7 @@ def test_a_signature_says_all_that_a_speed_depends_on():
     engine = FakeEngine(clock, lambda call: 1.0 if call[2] == 64 else 2.0)
     timings, *_ = measure(job(), engine, lambda: None, clock)
     assert timings[3].signature == (
-        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|warm:3|rep:5+|min:0s|ver:1"
+        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|warm:3|rep:5+|min:0s|ver:2"
     )
     assert "|sent:2|batch:1|beam:1|thr:1|" in timings[2].signature
     assert "|batch:best-tok64|" in timings[1].signature

@@ -26,8 +26,8 @@ from bench.measure.process import host_peak
 from bench.results.speed import Latency, Timing
 from bench.store import write_text
 
-VERSION = 1
-"""Of the protocol; part of each signature."""
+VERSION = 2
+"""Of the protocol and of the project's own decoder; part of each signature."""
 TRIED = 2
 """Passes over each size of the ladder, the better of which counts."""
 LADDER = 2
