@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored, parse_record
-from bench.results import SCHEMA_VERSION
 from bench.texts import Texts
 from bench.validation.folder import Contents, contents, review_problems, row_problems, row_warnings
 from bench.validation.record import Check
@@ -55,22 +53,20 @@ class Validator:
         if not found.records:
             raise UsageError("there is no record, that is, no .json file, under what was given.")
         read = {path: _parsed(path) for path in found.records}
-        known = {path: stored for path, (stored, _) in read.items() if isinstance(stored, Stored)}
+        known = {path: stored for path, stored in read.items() if isinstance(stored, Stored)}
         rows = row_problems(known)
         warned = row_warnings(known) if any(path.is_dir() for path in paths) else {}
         verdicts = []
-        for path, (stored, strict) in read.items():
+        for path, stored in read.items():
             if isinstance(stored, str):
                 verdicts.append(Verdict(path, (stored,)))
             else:
-                verdicts.append(self._verdict(path, stored, strict, rows[path], warned.get(path, ())))
+                verdicts.append(self._verdict(path, stored, rows[path], warned.get(path, ())))
         return (*verdicts, *_others(found, known))
 
-    def _verdict(
-        self, path: Path, stored: Stored, strict: bool, problems: Sequence[str], warnings: tuple[str, ...]
-    ) -> Verdict:
+    def _verdict(self, path: Path, stored: Stored, problems: Sequence[str], warnings: tuple[str, ...]) -> Verdict:
         record = stored.record
-        check = Check(stored, self._texts.get(record.dataset), strict)
+        check = Check(stored, self._texts.get(record.dataset))
         problems = (*problems, *check.problems())
         row, rescored = f"{record.dataset}/{record.row}", check.rescored and not problems
         return Verdict(path, problems, tuple(check.skipped()), warnings, row, record.seed, rescored)
@@ -95,16 +91,14 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
     return [*lines, f"{sum(not verdict.problems for verdict in records)} of {len(records)} records pass."]
 
 
-def _parsed(path: Path) -> tuple[Stored | str, bool]:
-    """A record, or why it is none; and whether it is of this schema."""
+def _parsed(path: Path) -> Stored | str:
+    """A record, or why it is none."""
     try:
-        content = path.read_bytes()
-        stored = Stored(parse_record(content), path.parent)
+        return Stored(parse_record(path.read_bytes()), path.parent)
     except DataError as error:
-        return str(error), False
+        return str(error)
     except OSError as error:
-        return f"it cannot be read: {error.strerror}.", False
-    return stored, json.loads(content)["schema_version"] == SCHEMA_VERSION
+        return f"it cannot be read: {error.strerror}."
 
 
 def _others(found: Contents, known: Mapping[Path, Stored]) -> list[Verdict]:
