@@ -60,11 +60,8 @@ def again(record: Record, catalog: Catalog) -> Again:
     notes = list(_notes(record, catalog))
     try:
         given = _options(record.command)
-        found = (
-            [("--set", _assigned(name, value)) for name, value in record.sweep.best.values.items()]
-            if record.sweep
-            else []
-        )
+        values = record.sweep.best.values if record.sweep else {}
+        found = [("--set", _assigned(name, value)) for name, value in values.items()]
         _check(found)
     except _ForeignError as error:
         return Again((), None, (*notes, f"The record’s command is not shown: {error}."))

@@ -15,7 +15,7 @@ from bench.ruleset import RULES
 from bench.validation.record import MOST_SEEDS
 from leaderboard.recipes import comparable, seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
-from leaderboard.reviews import WITHDRAWN, Review, read_reviews
+from leaderboard.reviews import Review, content_of, read_reviews
 
 Key = tuple[str, str, int]
 """Data set, row and seed."""
@@ -104,7 +104,7 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
 
 
 def review_problems(folder: Path, known: Mapping[Path, Stored]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is wrong with a folder's reviews, and where one says nothing of a record that came after it."""
+    """What is wrong with a folder's reviews, and which do not count, for they are of other content of their row."""
     try:
         reviews = read_reviews(folder)
     except DataError as error:
@@ -117,11 +117,10 @@ def review_problems(folder: Path, known: Mapping[Path, Stored]) -> tuple[tuple[s
     for review in reviews:
         own = rows.get((review.dataset, review.row), [])
         problems += [f"{_named(review)}: there is no record of {lost}." for lost in _lost(review, own, rows)]
-        late = [
-            str(each.seed) for each in own if not review.covers(each) and each.seed in (review.seeds or [each.seed])
-        ]
-        if late and review.verdict not in WITHDRAWN:
-            warnings.append(f"{_named(review)} says nothing of seed {', '.join(late)}, which came later.")
+        if own and review.content and review.content != (present := content_of(own)):
+            warnings.append(
+                f"{_named(review)} does not count: it is of content {review.content}, the row's is {present}."
+            )
     return tuple(problems), tuple(warnings)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +24,10 @@ TOLERANCE = 1e-6
 """By which a score may differ from one that is computed again."""
 MOST_SEEDS = 1000
 """That a row can have asked for: a record is nobody's word for what is worth looking for."""
+
+
+AHEAD = timedelta(days=1)
+"""By which a machine's clock may be fast."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Check:
             yield f"data_sha256 is not that of {record.dataset}: it was run on other text, or on another version of it."
         if not re.fullmatch(r"(?!not measured\W*$).*\w.*", record.energy, re.DOTALL):
             yield "energy names neither a meter nor why nothing was measured."
+        if record.created > datetime.now(UTC) + AHEAD:
+            yield f"created, {record.created:%Y-%m-%d %H:%M} UTC, is in the future."
         yield from foreign(record)
         yield from self._budget()
         yield from self._seeds()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import DataError, UsageError
@@ -11,7 +11,9 @@ from bench.records import Stored, parse_record
 from bench.texts import Texts
 from bench.validation.folder import Contents, contents, review_problems, row_problems, row_warnings
 from bench.validation.record import Check
+from leaderboard.recipes import seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
+from leaderboard.reviews import content_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Verdict:
     seed: int | None = None
     rescored: bool = False
     """Whether all its scores were computed again from outputs and references, and are right."""
+    content: str | None = None
+    """Of its row, as reviews have it, where the whole row was given and scored again."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ class Validator:
                 verdicts.append(Verdict(path, (stored,)))
             else:
                 verdicts.append(self._verdict(path, stored, rows[path], warned.get(path, ())))
-        return (*verdicts, *_others(found, known))
+        return (*_with_content(verdicts, known), *_others(found, known))
 
     def _verdict(self, path: Path, stored: Stored, problems: Sequence[str], warnings: tuple[str, ...]) -> Verdict:
         record = stored.record
@@ -87,7 +91,9 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
     for verdict in records:
         if verdict.row and verdict.rescored:
             rows.setdefault(verdict.row, []).append(verdict)
-    lines += [f"scored again: {row}, seeds {', '.join(str(v.seed) for v in each)}" for row, each in rows.items()]
+    for row, each in rows.items():
+        content = f", content {each[0].content}" if each[0].content else ""
+        lines.append(f"scored again: {row}, seeds {', '.join(str(v.seed) for v in each)}{content}")
     return [*lines, f"{sum(not verdict.problems for verdict in records)} of {len(records)} records pass."]
 
 
@@ -99,6 +105,22 @@ def _parsed(path: Path) -> Stored | str:
         return str(error)
     except OSError as error:
         return f"it cannot be read: {error.strerror}."
+
+
+def _with_content(verdicts: Iterable[Verdict], known: Mapping[Path, Stored]) -> Iterator[Verdict]:
+    """The verdicts with the content of rows whose finished seeds were all scored again: what a review may vouch for."""
+    verdicts = list(verdicts)
+    rows: dict[str | None, list[Verdict]] = {}
+    for verdict in verdicts:
+        rows.setdefault(verdict.row, []).append(verdict)
+    contents = dict[str | None, str]()
+    for row, each in rows.items():
+        records = [known[verdict.path].record for verdict in each if verdict.path in known]
+        finished = {record.seed for record in records if record.status == "ok"}
+        whole = records and len({record.seed for record in records}) >= max(map(seeds_asked, records))
+        if whole and finished == {verdict.seed for verdict in each if verdict.rescored}:
+            contents[row] = content_of(records)
+    return (replace(verdict, content=contents.get(verdict.row)) for verdict in verdicts)
 
 
 def _others(found: Contents, known: Mapping[Path, Stored]) -> list[Verdict]:
