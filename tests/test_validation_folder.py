@@ -12,6 +12,7 @@ import pytest
 from believable import valid, written
 from factories import make_failed
 from test_reviews import CONTENT, ENTRY, SUPERSEDED, WORD
+from test_speeds import make_speed
 
 from bench.results import PaperRecord, Record
 from bench.validation import Validator, Verdict, summary
@@ -267,6 +268,29 @@ def test_no_content_is_printed_of_a_part_of_a_row(results, call):
     changed_score(results / "synthetic")
     code, out, _ = call("validate", results)
     assert f"scored again: synthetic/{WORD}, seeds 1, 3" in out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({}, None),
+        ({"machine": {"cpu": "Another"}}, "machine"),
+        ({"protocol": {"repeats": 1}}, "protocol"),
+        ({"source_sha256": "0" * 64}, "source_sha256"),
+        ({"fingerprint": "b", "machine": {"cpu": "Another"}}, None),
+    ],
+)
+def test_speeds_of_one_fingerprint_were_measured_together(tmp_path, call, fields, part):
+    """A speed that compares with others is nobody's word for it: the machine, the protocol and the text are equal."""
+    timed = [
+        own[0].model_copy(update={"speed": speed})
+        for own, speed in ((row(), make_speed()), (baseline(), make_speed(80.0, **fields)))
+    ]
+    folder = written(tmp_path, *timed, *row()[1:], *baseline()[1:])
+    lines = refusals(call, folder)
+    assert len(lines) == (2 if part else 0)
+    for line in lines:
+        assert f"its speed has the fingerprint of others whose {part} is not the same" in line
 
 
 @pytest.mark.parametrize(("hours", "refused"), [(0, False), (23, False), (25, True), (24 * 365 * 900, True)])

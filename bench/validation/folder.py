@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored
-from bench.results import Record
+from bench.results import Record, Speed
 from bench.ruleset import RULES
 from bench.validation.record import MOST_SEEDS
 from leaderboard.recipes import comparable, seeds_asked
@@ -60,8 +60,11 @@ def contents(paths: Iterable[Path]) -> Contents:
 
 
 def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
-    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it."""
+    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it, and
+    speeds said to have been measured together with its own.
+    """
     first: dict[Key, Path] = {}
+    unequal = _unequal_speeds(known)
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for path, stored in known.items():
         record = stored.record
@@ -80,7 +83,27 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             problems.append(
                 f"of the {seeds_asked(record)} seeds of its row there is no record of {', '.join(map(str, missing))}."
             )
+        if record.speed and (parts := unequal.get(record.speed.fingerprint)):
+            problems.append(
+                f"its speed has the fingerprint of others whose {', '.join(parts)} is not the same: they were not "
+                "measured together."
+            )
         found[path] = tuple(problems)
+    return found
+
+
+def _unequal_speeds(known: Mapping[Path, Stored]) -> dict[str, list[str]]:
+    """What differs between the speeds of one fingerprint that one go gives to all of them, by fingerprint."""
+    goes: dict[str, list[Speed]] = defaultdict(list)
+    for stored in known.values():
+        if speed := stored.record.speed:
+            goes[speed.fingerprint].append(speed)
+    found = {}
+    for fingerprint, speeds in goes.items():
+        parts = ("machine", "protocol", "source_sha256")
+        found[fingerprint] = [
+            part for part in parts if any(getattr(each, part) != getattr(speeds[0], part) for each in speeds)
+        ]
     return found
 
 
