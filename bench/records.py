@@ -187,7 +187,7 @@ def parse_record(text: str | bytes) -> Record:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise DataError(f"it is no record of schema version {step}: {error}.") from error
     try:
-        return Record.model_validate(data)
+        return Record.model_validate(data).read_from(version)
     except ValidationError as error:
         raise DataError(f"{explain(error)}.") from error
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.further import with_speed
 from bench.records import Stored, find_row, read_records
 from bench.results import Record
 from bench.ruleset import RULES
 from bench.store import write_text
 from bench.validation import Validator, Verdict
 from leaderboard.recipes import comparable, seeds_asked
+from leaderboard.reviews import Reviewed, indexed, read_reviews, withdrawn
 
 ALL = "all"
 Name = tuple[str, str]
@@ -27,6 +29,8 @@ class Submission:
     """Each row's files in the store."""
     new: int
     """Files that were not there before."""
+    replaced: int
+    """Records whose speed took the place of an earlier one."""
     refused: tuple[str, ...]
     """Why nothing was copied; empty if all was."""
     notes: tuple[str, ...]
@@ -39,7 +43,8 @@ def submit(runs: Path, queries: Sequence[str], store: Path, data_dir: Path | Non
     """Copy rows of a run, all seeds and files, into ``store``, after checking them as ``validate`` does.
 
     Either all rows are copied or none. Files that are there with the same content stay, so that the same command can be
-    given again. The plain student of a row's table comes along if the store has none.
+    given again, and a record that has only been timed anew since takes the place of the earlier one. The plain student
+    of a row's table comes along if the store has none that counts.
 
     Args:
         queries: rows as ``find_row`` takes them, or ``all`` for those that are complete.
@@ -58,20 +63,23 @@ def submit(runs: Path, queries: Sequence[str], store: Path, data_dir: Path | Non
         if reason := _incomplete(row, there):
             (notes if queries[0] == ALL else refused).append(f"{'/'.join(name)}: {reason}")
             del rows[name]
-    notes += _take_plain_students(rows, own, there)
+    notes += _take_plain_students(rows, own, there, indexed(read_reviews(store)))
     if not rows and not refused:
         refused.append("no row of this run is complete.")
     chosen = [each for row in rows.values() for each in row]
-    verdicts = Validator(data_dir).validate([each.folder / each.record.file for each in chosen]) if chosen else ()
+    verdicts = _validated(chosen, there, data_dir)
     refused += [f"{verdict.path}: {problem}" for verdict in verdicts for problem in verdict.problems]
     files = {name: [path for each in row for path in _files(each)] for name, row in rows.items()}
     places = {path: store / name[0] / path.name for name, paths in files.items() for path in paths}
-    refused += _conflicts(chosen, store)
-    wanted = {} if refused else {path: place for path, place in places.items() if not place.exists()}
+    timed = _timed_anew(chosen, there)
+    refused += _conflicts([each for path, each in zip(_paths(chosen), chosen) if path not in timed], store)
+    notes += _told(timed.values())
+    wanted = {} if refused else {path: to for path, to in places.items() if path in timed or not to.exists()}
     for path, place in wanted.items():
         write_text(place, path.read_bytes().decode("utf-8"))
     kept = {name: tuple(places[path] for path in paths) for name, paths in files.items()}
-    return Submission(kept, len(wanted), tuple(refused), tuple(notes), verdicts)
+    replaced = len(wanted.keys() & timed.keys())
+    return Submission(kept, len(wanted) - replaced, replaced, tuple(refused), tuple(notes), verdicts)
 
 
 def described(submission: Submission, store: Path) -> list[str]:
@@ -80,7 +88,8 @@ def described(submission: Submission, store: Path) -> list[str]:
     for (dataset, row), files in submission.rows.items():
         lines += [f"{dataset}/{row}: {len(files)} files", *(f"  {path}" for path in files)]
     count = sum(map(len, submission.rows.values()))
-    lines.append(f"{submission.new} of {count} files are new in {store}.")
+    timed = f", and {submission.replaced} have the speed of a later go" if submission.replaced else ""
+    lines.append(f"{submission.new} of {count} files are new in {store}{timed}.")
     return [
         *lines,
         "next:",
@@ -110,13 +119,19 @@ def _incomplete(row: Sequence[Stored], there: Sequence[Stored]) -> str | None:
     return "; ".join([f"{len(finished)} of the {required} seeds that a ranked row needs have finished", *failed]) + "."
 
 
-def _take_plain_students(rows: dict[Name, list[Stored]], own: Sequence[Stored], there: Sequence[Stored]) -> list[str]:
-    """Add to ``rows`` the plain student of each of their tables that has none in the store, and tell of it."""
+def _take_plain_students(
+    rows: dict[Name, list[Stored]], own: Sequence[Stored], there: Sequence[Stored], reviewed: Reviewed
+) -> list[str]:
+    """Add to ``rows`` the plain student of each of their tables that has none in the store, and tell of it.
+
+    One that a review has withdrawn is none: nothing is compared with it.
+    """
     notes = []
     for table, sample in {comparable(row[0].record): row[0].record for row in rows.values()}.items():
 
         def plain(record: Record, table: str = table) -> bool:
-            return record.role == "baseline" and record.status == "ok" and comparable(record) == table
+            counts = not withdrawn(reviewed.get((record.dataset, record.row), ()))
+            return counts and record.role == "baseline" and record.status == "ok" and comparable(record) == table
 
         chosen = (each for row in rows.values() for each in row)
         if any(plain(each.record) for each in (*chosen, *there)):
@@ -132,6 +147,54 @@ def _take_plain_students(rows: dict[Name, list[Stored]], own: Sequence[Stored], 
                 "this table, so there is nothing to compare its rows with."
             )
     return notes
+
+
+def _paths(records: Iterable[Stored]) -> list[Path]:
+    return [each.folder / each.record.file for each in records]
+
+
+def _key(record: Record) -> tuple[str, str, int]:
+    return record.dataset, record.row, record.seed
+
+
+def _validated(chosen: Sequence[Stored], there: Sequence[Stored], data_dir: Path | None) -> tuple[Verdict, ...]:
+    """What ``validate`` finds of the records, beside the other seeds of their rows that the store has."""
+    if not chosen:
+        return ()
+    paths, given = _paths(chosen), {_key(each.record) for each in chosen}
+    rows = {key[:2] for key in given}
+    beside = [each for each in there if _key(each.record)[:2] in rows and _key(each.record) not in given]
+    return tuple(
+        verdict for verdict in Validator(data_dir).validate([*paths, *_paths(beside)]) if verdict.path in paths
+    )
+
+
+def _timed_anew(chosen: Sequence[Stored], there: Iterable[Stored]) -> dict[Path, Stored]:
+    """By path, the records of which the store has what they were before a later go of timing.
+
+    Each run times all rows of its table anew and writes that into the records of their first seeds
+    (``bench.timing.record_speed``): speed, its phase and wall time, and when the record was written. Nothing else.
+    """
+    stored = {_key(each.record): each.record for each in there}
+    found = {}
+    for path, each in zip(_paths(chosen), chosen):
+        earlier = stored.get(_key(each.record))
+        if earlier is None or earlier.created >= each.record.created:
+            continue
+        untimed = with_speed(earlier, None).model_copy(update={"created": each.record.created})
+        if untimed == with_speed(each.record, None):
+            found[path] = each
+    return found
+
+
+def _told(timed: Iterable[Stored]) -> list[str]:
+    seeds: dict[str, list[str]] = {}
+    for each in timed:
+        seeds.setdefault(f"{each.record.dataset}/{each.record.row}", []).append(str(each.record.seed))
+    return [
+        f"{name}, seed {', '.join(which)}: the speed takes the place of the store’s, which was measured earlier."
+        for name, which in seeds.items()
+    ]
 
 
 def _files(stored: Stored) -> list[Path]:

@@ -5,15 +5,38 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.results import Record
 from leaderboard.catalog import Catalog
 
 PROGRAM = ("python", "-m", "bench", "run")
-SEARCHING = ("--trials", "--track", "--sampler", "--pruner", "--storage")
-"""Options of a search, each with a value."""
+SEARCHING = ("--trials", "--track", "--sampler", "--pruner")
+"""Options of a search."""
+
+_NAME = r"[A-Za-z0-9][\w.-]{0,159}"
+_NUMBER = r"[0-9]{1,20}"
+OPTIONS = {
+    "--methods": rf"{_NAME}(,{_NAME})*",
+    "--dataset": _NAME,
+    "--langs": r"[\w-]{1,60},[\w-]{1,60}",
+    "--preset": _NAME,
+    "--device": r"(auto|cpu|cuda)(:[0-9]{1,3})?",
+    "--seeds": _NUMBER,
+    "--trials": _NUMBER,
+    "--track": "official|open",
+    "--sampler": r"[a-z]{1,20}",
+    "--pruner": r"[a-z]{1,20}",
+    "--processes": _NUMBER,
+    "--budget": r"(tokens|wall-clock|device-hours)(:[0-9.e+-]{1,30})?",
+    "--teacher-signals": "exact|cached",
+    "--metric": rf"[a-z][a-z-]{{0,59}}(:{_NAME})?",
+    "--set": r"\w+(\.\w+)*=.*",
+}
+"""What the recorder writes into a command, and what its values look like: names and numbers, no address, no folder.
+All else that the program takes can reach other machines, other files or other people's code.
+"""
 
 
 @dataclass(frozen=True)
@@ -21,7 +44,7 @@ class Again:
     """What to enter in a clone of the repository."""
 
     steps: tuple[str, ...]
-    """Empty where the record's command is none of this program."""
+    """Empty where the record's command is none that the program writes."""
     winner: str | None
     """Trains with the settings that the search found, without searching again; None where nothing was searched for."""
     notes: tuple[str, ...]
@@ -32,20 +55,33 @@ def again(record: Record, catalog: Catalog) -> Again:
     """The steps that make a record's row again.
 
     A record's command is somebody else's and will be pasted into a shell: it is taken apart, must be a call of this
-    program, and is quoted anew, so that nothing in it but this program can run.
+    program with what the program itself would have written, and is quoted anew.
     """
-    notes = tuple(_notes(record, catalog))
-    words = _words(record.command)
-    if words is None:
-        return Again((), None, (*notes, "The record’s command is no call of this program and is not shown."))
+    notes = list(_notes(record, catalog))
+    try:
+        given = _options(record.command)
+        values = record.sweep.best.values if record.sweep else {}
+        found = [("--set", _assigned(name, value)) for name, value in values.items()]
+        _check(found)
+    except _ForeignError as error:
+        return Again((), None, (*notes, f"The record’s command is not shown: {error}."))
+    shown = [(name, value) for name, value in given if not (name == "--metric" and ":" in value)]
+    if len(shown) < len(given):
+        notes.append(
+            "It has a further score by a checkpoint, which is left out of the command: loading somebody else’s can run "
+            "any code."
+        )
     steps = []
     if commit := _commit(record):
         steps.append(f"git checkout {commit.group(1)}")
     steps.append("pip install -c constraints.txt .")
     if record.dataset in catalog.datasets and catalog.datasets[record.dataset].fetched:
         steps.append(f"python -m bench data fetch {record.dataset}")
-    winner = shlex.join(_settled(words, record.sweep.best.values)) if record.sweep else None
-    return Again((*steps, shlex.join(words)), winner, notes)
+    winner = None
+    if record.sweep:
+        kept = [(name, value) for name, value in shown if name not in SEARCHING]
+        winner = _line([*kept, ("--trials", "1"), *found])
+    return Again((*steps, _line(shown)), winner, tuple(notes))
 
 
 def _commit(record: Record) -> re.Match[str] | None:
@@ -64,22 +100,41 @@ def _notes(record: Record, catalog: Catalog) -> Iterator[str]:
         yield "The method does not come with this program: its file is needed, in the folder given by --methods-dir."
 
 
-def _words(command: str) -> list[str] | None:
-    """The words of a call of this program; None if it is something else."""
+class _ForeignError(Exception):
+    """Why a command is none that the program writes into a record, as the end of a sentence."""
+
+
+def _options(command: str) -> list[tuple[str, str]]:
+    """The options of a recorded command with their values, as ``--name value`` or ``--name=value``.
+
+    Raises:
+        _ForeignError: it is something else than such a command.
+    """
     try:
         words = shlex.split(command)
     except ValueError:
-        return None
-    return words if tuple(words[: len(PROGRAM)]) == PROGRAM and "\n" not in command else None
-
-
-def _settled(words: list[str], values: Mapping[str, object]) -> list[str]:
-    """The command with the values of a trial in place of the search for them."""
-    kept, rest = [], iter(words)
+        words = []
+    if tuple(words[: len(PROGRAM)]) != PROGRAM or not command.isprintable():
+        raise _ForeignError("it is no call of this program")
+    found, rest = list[tuple[str, str]](), iter(words[len(PROGRAM) :])
     for word in rest:
-        if word in SEARCHING:
-            next(rest, None)
-        else:
-            kept.append(word)
-    given = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items())
-    return [*kept, "--trials", "1", *(part for each in given for part in ("--set", each))]
+        name, equals, value = word.partition("=")
+        found.append((name, value if equals else next(rest, "")))
+    _check(found)
+    return found
+
+
+def _check(options: Iterable[tuple[str, str]]) -> None:
+    for name, value in options:
+        if name not in OPTIONS:
+            raise _ForeignError("it has more in it than the program writes into a record")
+        if not re.fullmatch(OPTIONS[name], value, re.ASCII if name != "--set" else 0) or not value.isprintable():
+            raise _ForeignError(f"its {name} has a value that the program does not write into a record")
+
+
+def _assigned(name: str, value: object) -> str:
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _line(options: Iterable[tuple[str, str]]) -> str:
+    return shlex.join([*PROGRAM, *(part for option in options for part in option)])

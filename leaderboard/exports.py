@@ -11,8 +11,8 @@ from leaderboard.entries import Entry, Value
 from leaderboard.ranking import Table
 from leaderboard.text import printable
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the start of a formula (OWASP, CSV injection)."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the start of a formula, in full width too (OWASP, CSV injection)."""
 
 
 def to_csv(rows: Sequence[Entry]) -> str:

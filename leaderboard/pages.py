@@ -19,6 +19,7 @@ from leaderboard.costs import Factors
 from leaderboard.entries import columns
 from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
+from leaderboard.reviews import content_of
 from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
 
@@ -119,6 +120,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "headlines": speeds.headlines,
         "columns": columns,
         "status": status,
+        "content_of": content_of,
         "badges": badges,
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,

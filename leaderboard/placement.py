@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.results import Record, shared_part
+from bench.results import SCHEMA_VERSION, Record, shared_part
 from bench.ruleset import Ruleset
 from leaderboard.recipes import canonical, comparable, largest_batch, seeds_asked, trials_asked
 
@@ -17,6 +17,8 @@ def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) ->
         plain: the finished records of its table's plain student.
     """
     found = [f"seed {record.seed} failed: {record.reason}" for record in seeds if record.status == "failed"]
+    if any(record.written < SCHEMA_VERSION for record in seeds):
+        found.append("its records were written by an earlier version, which said less of its costs")
     ok = [record for record in seeds if record.status == "ok"]
     required = max(rules.required_seeds(asked) for asked in map(seeds_asked, seeds))
     if len(ok) < required:

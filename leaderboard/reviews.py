@@ -5,6 +5,7 @@ The reviews of a folder of records lie in its ``reviews.toml``, which only maint
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -16,6 +17,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from bench.config import Frozen, explain
 from bench.errors import DataError
 from bench.results import Count, Name, Record
+from leaderboard.recipes import canonical
 
 FILE = "reviews.toml"
 WITHDRAWN = ("unreliable", "superseded")
@@ -38,20 +40,26 @@ class Review(Frozen):
     date: Day
     note: Line
     """For the reader of the page: what was done and found."""
+    content: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")] | None = None
+    """Of a row that was scored or run again: what :func:`content_of` gave of it then."""
     by_row: Name | None = None
     """Of a superseded row: the one of the same data set that takes its place."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.verdict in WITHDRAWN) == (self.content is not None):
+            raise ValueError(
+                "a re-scored or re-run row has the content that bench validate prints, and no other one has"
+            )
         if (self.verdict == "superseded") != (self.by_row is not None):
             raise ValueError("a superseded row has a by_row, and no other one has")
         if self.by_row == self.row:
             raise ValueError("a row cannot be superseded by itself")
         return self
 
-    def covers(self, record: Record) -> bool:
-        """Whether it speaks of a record of its row: one of its seeds that was there when it was written."""
-        return (self.seeds is None or record.seed in self.seeds) and record.created.date() <= self.date
+    def covers(self, record: Record, content: str) -> bool:
+        """Whether it vouches for a record of its row, whose content is this now."""
+        return (self.seeds is None or record.seed in self.seeds) and self.content == content
 
     @property
     def reason(self) -> str:
@@ -59,6 +67,21 @@ class Review(Frozen):
         named = f"superseded by {self.by_row}" if self.by_row else f"marked {self.verdict}"
         which = f" for seed {', '.join(map(str, self.seeds))}" if self.seeds else ""
         return f"{named}{which} ({self.by}, {self.date}): {self.note.rstrip('.')}"
+
+
+def content_of(records: Iterable[Record]) -> str:
+    """12 hexadecimal digits of the outputs and statistics of all finished seeds of a row, and of nothing else of it.
+
+    A review vouches for these, not for a name or a date, which whoever writes a record chooses.
+    """
+    files = {
+        (record.seed, file.file, file.sha256)
+        for record in records
+        if record.status == "ok"
+        for score in record.scores.values()
+        for file in score.files
+    }
+    return hashlib.sha256(canonical(sorted(files)).encode()).hexdigest()[:12]
 
 
 Reviewed = Mapping[tuple[str, str], tuple[Review, ...]]

@@ -58,25 +58,88 @@ def test_what_is_not_with_the_program_is_said():
 
 
 @pytest.mark.parametrize(
-    "text", ["rm -rf ~", f"{RUN}\nrm -rf ~", "python -m bench publish", "python -m bench run 'unclosed", ""]
+    "text",
+    [
+        "rm -rf ~",
+        f"{RUN}\nrm -rf ~",
+        f"{RUN} --preset\u2028x",
+        "python -m bench publish",
+        "python -m bench run 'un",
+        "",
+    ],
 )
 def test_a_command_of_another_program_is_not_shown(text):
     found = again(make_record(command=text), Catalog())
     assert (found.steps, found.winner) == ((), None)
-    assert "no call of this program" in " ".join(found.notes)
+    assert found.notes[-1] == "The record’s command is not shown: it is no call of this program."
 
 
-@pytest.mark.parametrize("text", ["; rm -rf ~", "&& rm x", "$(rm x)", "`rm x`", "| sh", "> /etc/x", "--set a.b=$HOME"])
-def test_nothing_in_a_command_but_this_program_can_run(text):
-    *_, shown = again(make_record(command=f"{RUN} {text}"), Catalog()).steps
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("; rm -rf ~", "&& rm x", "$(rm x)", "`rm x`", "| sh", "> /etc/x", "-- x", "--", "word_level", "-h"),
+        *("--cluster ray://evil:10001", "--cluster=ray://evil", "--storage mysql://evil/x", "--storage=sqlite:///x"),
+        *("--methods-dir evil", "--methods-dir=/tmp/evil", "--runs '~/.ssh'", "--runs=x", "--data-dir /etc"),
+        *("--track-with comet", "--no-speed --runs x", "--silence 1", "--workers 9999"),
+    ],
+)
+def test_what_the_program_never_writes_is_not_shown(text):
+    found = again(make_record(command=f"{RUN} {text}", sweep=make_sweep()), Catalog())
+    assert (found.steps, found.winner) == ((), None)
+    assert found.notes[-1] == (
+        "The record’s command is not shown: it has more in it than the program writes into a record."
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "--metric comet:/tmp/evil.ckpt",
+            "--metric comet:../x",
+            "--metric 'comet:~/x'",
+            "--metric comet:",
+            "--metric",
+        ),
+        *("--dataset /etc/passwd", "--dataset ../x", "--dataset '~x'", "--dataset=-x", "--methods evil.py,/tmp/x"),
+        *("--preset ''", "--seeds -1", "--seeds 1e9", "--seeds ٣", "--device ray", "--track closed", "--budget '$(x)'"),
+        *("--set x", "--set =1", "--set --runs=x", "--set 'a b=1'", "--set 'a.b=\x1b[31m'", "--langs de"),
+    ],
+)
+def test_a_value_that_the_program_never_writes_is_not_shown(option):
+    found = again(make_record(command=f"{RUN} {option}"), Catalog())
+    assert (found.steps, found.winner) == ((), None)
+    assert "The record’s command is not shown: it" in found.notes[-1]
+
+
+@pytest.mark.parametrize("form", ["--set a.b=$HOME", "--set='a.b=$HOME'", "--set 'a.b=`rm x`; rm'"])
+def test_a_value_that_a_shell_would_read_is_quoted(form):
+    *_, shown = again(make_record(command=f"{RUN} {form}"), Catalog()).steps
     assert shlex.split(shown)[: len(RUN.split())] == RUN.split()
     outside_quotes = "".join(shown.split("'")[::2])
     assert not set(outside_quotes) & set(";&|<>$`")
 
 
-def test_the_winner_is_trained_without_the_search():
+def test_a_checkpoint_is_left_out_and_that_is_said():
+    found = again(make_record(command=f"{RUN} --metric legacy-bleu --metric comet:wmt22.ckpt --seeds 3"), Catalog())
+    assert found.steps[-1] == f"{RUN} --metric legacy-bleu --seeds 3"
+    assert "by a checkpoint, which is left out" in found.notes[-1]
+
+
+@pytest.mark.parametrize("values", [{"x --runs": 1}, {"": 1}, {"training.seed": "a\nb"}])
+def test_a_search_with_foreign_values_has_no_command(values):
+    sweep = make_sweep([18.0])
+    odd = sweep.model_copy(update={"trials": (sweep.trials[0].model_copy(update={"values": values}),)})
+    found = again(make_record(command=f"{RUN} --trials 3", sweep=odd), Catalog())
+    assert (found.steps, found.winner) == ((), None)
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{}={}"])
+def test_the_winner_is_trained_without_the_search(form):
     sweep = make_sweep()
-    searched = f"{RUN} --trials 3 --track open --sampler tpe --pruner median --seeds 3 --set word_level.data=seqkd"
+    search = {"--trials": 3, "--track": "open", "--sampler": "tpe", "--pruner": "median"}
+    words = " ".join(form.format(*option) for option in search.items())
+    searched = f"{RUN} {words} --seeds 3 --set word_level.data=seqkd"
     assert again(make_record(command=searched, sweep=sweep, track="open"), Catalog()).winner == (
         f"{RUN} --seeds 3 --set word_level.data=seqkd --trials 1 "
         "--set training.learning_rate=0.004 --set word_level.alpha=0.51"
@@ -99,9 +162,10 @@ def prepared(line: str, runs: Path) -> Prepared:
     ],
 )
 def test_a_records_command_plans_its_row(tmp_path, line):
-    made = prepared(line.replace("", ""), tmp_path)
+    made = prepared(line, tmp_path)
     for row in made.plan.rows:
         shown = command(made.request, "cpu", row.method)
+        assert again(make_record(command=shown), Catalog()).steps[-1] == shown
         again_planned = prepared(shown, tmp_path).plan.rows
         assert (row.id, row.seed, row.scores.key) in [(each.id, each.seed, each.scores.key) for each in again_planned]
 

@@ -161,6 +161,16 @@ def test_a_record_that_no_page_can_be_made_of_is_left_out_and_told(tmp_path):
     assert len(list((tmp_path / "site" / "records").rglob("*.json"))) == 1
 
 
+@pytest.mark.parametrize(
+    "option", ["--cluster ray://evil", "--storage=mysql://evil", "--methods-dir evil", "--runs evil"]
+)
+def test_no_page_shows_a_command_that_reaches_elsewhere(tmp_path, option):
+    pages = site(tmp_path, [make_record(command=f"python -m bench run --methods word_level {option}")])
+    row = pages["rows/synthetic/word_level.2-2.quick.0badcafe.html"].text
+    assert "The record’s command is not shown" in row
+    assert "evil" not in "".join(page.text for page in pages.values())
+
+
 def test_a_note_with_half_a_character_breaks_nothing(tmp_path):
     pages = site(tmp_path, [make_record()], notes=["\ud83d<b>"])
     assert "\ufffd<b>" in pages["index.html"].text

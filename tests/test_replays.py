@@ -1,4 +1,4 @@
-"""Records of every earlier schema version, as they were written then: they are read, shown and validated today."""
+"""Records of every earlier schema version, as they were written then: they are read and shown today, and not placed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from believable import valid, written
 from factories import make_record
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,11 @@ from bench.records import UPGRADES, read_records, write_record
 from bench.results import SCHEMA_VERSION, FurtherScore, Record, file_content
 from bench.store import content_hash, write_json
 from bench.validation import Validator
+from leaderboard.ranking import aggregate
 from leaderboard.site import build
 
 FOLDER = Path(__file__).with_name("records")
+EARLIER_VERSION = "its records were written by an earlier version, which said less of its costs"
 EARLIER = range(1, SCHEMA_VERSION)
 
 
@@ -92,11 +95,37 @@ def test_they_are_shown(tmp_path):
         assert expected in row
 
 
-def test_they_pass_validation_and_what_they_never_had_is_not_asked_of_them():
+def test_they_are_refused_by_validation_with_what_mends_it():
     verdicts = Validator().validate([FOLDER])
     assert len(verdicts) == 4 * len(EARLIER)
-    assert [verdict.problems for verdict in verdicts] == [()] * len(verdicts)
-    assert {verdict.skipped for verdict in verdicts} == {()}
+    for verdict in verdicts:
+        assert verdict.problems == (
+            f"it is of schema {verdict.path.parts[-3][1:]}, and only schema {SCHEMA_VERSION} is taken: the same "
+            "command again in its run folder writes it anew.",
+        )
+
+
+def test_none_of_them_is_placed():
+    for version in EARLIER:
+        tables = aggregate(stored(version))
+        reasons = [row.unplaced for table in tables for row in table.rows]
+        assert reasons
+        assert all(EARLIER_VERSION in each for each in reasons)
+
+
+@pytest.mark.usefixtures("small")
+def test_who_calls_new_records_old_ones_is_neither_published_nor_placed(tmp_path):
+    """No curve, no wall times, no test access and a ledger of nothing: so little was once asked of schema 3."""
+    phase = valid().phases[0].model_copy(update={"seconds": 0.01})
+    bare = {"walls": {}, "test_access": {}, "phases": (phase,), "recipe": {"seeds": 3}}
+    written(tmp_path, *(valid(seed, **bare) for seed in (1, 2, 3)))
+    for path in tmp_path.rglob("*.json"):
+        data = json.loads(path.read_bytes())
+        data["training"]["curve"] = []
+        path.write_text(json.dumps(data | {"schema_version": 3}))
+    assert all(verdict.problems[0].startswith("it is of schema 3") for verdict in Validator().validate([tmp_path]))
+    (table,) = aggregate(each.record for each in read_records([tmp_path]).records)
+    assert [row.unplaced for row in table.rows] == [(EARLIER_VERSION,)]
 
 
 BAD = st.sampled_from([math.nan, math.inf, -math.inf])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from believable import valid, written
 from factories import make_failed
+from test_speeds import make_speed
 
 from bench import submit as submit_module
-from bench.results import Record
+from bench.further import Timed, with_speed
+from bench.records import read_records, rewrite_record
+from bench.results import Phase, Record
 from bench.submit import submit
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -124,6 +127,105 @@ def test_a_stored_record_is_never_replaced(runs, results, tmp_path):
         "commit."
     )
     assert content(results) == before
+
+
+def timed(record: Record, fingerprint: str, days: int, **fields) -> Record:
+    """As a go of timing leaves the record of a first seed."""
+    phase = Phase(name="timing", kind="measuring", seconds=2.0, artifact=fingerprint * 8, shared_by=2)
+    found = with_speed(record, Timed(fingerprint * 8, make_speed(fingerprint=fingerprint), (phase,), 2.0))
+    return found.model_copy(update={"created": record.created + timedelta(days=days)} | fields)
+
+
+@pytest.mark.parametrize("before", ["a", None], ids=["timed", "not timed"])
+def test_a_second_contribution_brings_the_speeds_of_the_later_go(tmp_path, results, before, call):
+    """A run that adds a method times all rows of the table anew, and so rewrites records that the store has."""
+    first, *others = row()
+    written(results, timed(first, before, 1) if before else first, *others, *baseline())
+    newer = timed(first, "b", 2)
+    written(tmp_path / "runs" / "records", newer, *others, *baseline(), *row(method="tie_kd"))
+    stored = content(results)
+    code, out, err = call("submit", "all", "--runs", tmp_path / "runs", "--results", results)
+    assert code == 0
+    assert (
+        err
+        == f"note: synthetic/{WORD}, seed 1: the speed takes the place of the store’s, which was measured earlier.\n"
+    )
+    assert f"15 of 45 files are new in {results}, and 1 have the speed of a later go." in out
+    path = f"synthetic/{WORD}.s1.json"
+    assert read_records([results]).records[-3].record == newer
+    assert {name: text for name, text in content(results).items() if name in stored and name != path} == {
+        name: text for name, text in stored.items() if name != path
+    }
+    assert submit(tmp_path / "runs", ["all"], results).replaced == 0
+    assert call("validate", results)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"command": "python -m bench run --methods word_level --seeds 5"},
+        {"energy": "RAPL"},
+        {"created": valid().created - timedelta(days=1)},
+        {"walls": {"a1": 60.5, "b" * 8: 2.0}},
+    ],
+    ids=["command", "energy", "an earlier go", "another wall time"],
+)
+def test_what_differs_in_more_than_a_later_speed_is_refused(tmp_path, results, change):
+    first, *others = row()
+    written(results, timed(first, "a", 1), *others, *baseline())
+    written(tmp_path / "runs" / "records", timed(first, "b", 2, **change), *others)
+    before = content(results)
+    (reason,) = submit(tmp_path / "runs", ["word_level"], results).refused
+    assert "the store has another record of this row and seed" in reason
+    assert content(results) == before
+
+
+def test_outputs_that_differ_are_no_matter_of_speed(tmp_path, results):
+    first, *others = row()
+    written(results, first, *others, *baseline())
+    score = first.scores["test"]
+    named = score.model_copy(update={"hypotheses": score.hypotheses.model_copy(update={"sha256": "0" * 64})})
+    stored = first.model_copy(update={"scores": first.scores | {"test": named}})
+    rewrite_record(results / "synthetic", stored)
+    written(tmp_path / "runs" / "records", timed(first, "b", 2), *others)
+    assert "the store has another record" in submit(tmp_path / "runs", ["word_level"], results).refused[0]
+
+
+@pytest.mark.parametrize("verdict", ["unreliable", "superseded"])
+def test_a_plain_student_that_was_withdrawn_does_not_count_as_there(runs, results, verdict):
+    """Nothing is compared with it: the row would stand in a table without a plain student."""
+    other = row(method="baseline", role="baseline", digest="0badbeef")
+    written(results, *other)
+    by_row = f'by_row = "{PLAIN}"' if verdict == "superseded" else ""
+    text = f"""[[review]]
+        dataset = "synthetic"
+        row = "{other[0].row}"
+        verdict = "{verdict}"
+        by = "A. Maintainer"
+        date = 2026-01-02
+        note = "Its text leaked."
+        {by_row}
+    """
+    (results / "reviews.toml").write_text(text)
+    done = submit(runs, ["word_level"], results)
+    assert (done.refused, done.rows.keys()) == ((), {("synthetic", WORD), ("synthetic", PLAIN)})
+    (results / "reviews.toml").write_text(
+        text.replace(other[0].row, PLAIN).replace(by_row, by_row.replace(PLAIN, WORD))
+    )
+    assert submit(runs, ["word_level"], results).notes == ()
+    for path in results.glob("synthetic/baseline.*0badbeef*"):
+        path.unlink()
+    (note,) = submit(runs, ["word_level"], results).notes
+    assert "neither the store nor this run has a complete plain student" in note
+
+
+def test_seeds_are_added_to_a_row_whose_other_seeds_only_the_store_has(tmp_path, results):
+    written(results, *row(5)[:3], *baseline())
+    written(tmp_path / "runs" / "records", *row(5)[3:])
+    done = submit(tmp_path / "runs", [WORD], results)
+    assert (done.refused, done.new) == ((), 10)
+    assert [(verdict.seed, verdict.rescored) for verdict in done.verdicts] == [(4, True), (5, True)]
+    assert content(results).keys() == files_of(WORD, 5) | files_of(PLAIN)
 
 
 def test_seeds_that_the_store_lacks_can_be_added_alone(tmp_path, results):

@@ -81,12 +81,17 @@ class TestFiles:
         assert set(keys) <= set(entry(found, found.table.rows[0]))
         assert len(set(keys)) == len(keys)
 
-    @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r\n\x00"), max_size=20))
-    def test_any_title_comes_back_and_none_is_a_formula(self, title):
+    @given(
+        st.text(st.characters(codec="utf-8"), max_size=20),
+        st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"]),
+    )
+    def test_any_title_comes_back_and_none_is_a_formula(self, text, start):
+        title = start + text
         records = [
             record.model_copy(update={"method": record.method.model_copy(update={"title": title})})
             for record in plain()
         ]
-        (line,) = csv.DictReader(io.StringIO(to_csv(list(entries(standings(records)).values()))))
-        assert not line["method"].startswith(("=", "+", "-", "@", "\t", "\r"))
+        text = to_csv(list(entries(standings(records)).values()))
+        (line,) = csv.DictReader(io.StringIO(text, newline=""))
+        assert not line["method"].startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
         assert len(line["method"].removeprefix("'")) in (len(title), len(title) - 1)

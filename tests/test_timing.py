@@ -15,6 +15,7 @@ import pytest
 
 import bench.phases.speed
 from bench.config import SearchConfig, SpeedConfig, preset
+from bench.further import with_speed
 from bench.measure.engines import EngineConfig
 from bench.measure.speed import Job, Measured, result_file
 from bench.phases import PhaseError, carry_out
@@ -143,13 +144,17 @@ def test_rows_of_earlier_runs_are_timed_again_with_a_new_one(copy: Request, fake
     for path in late:
         path.unlink()
     earlier = timed(copy)
-    first = records(copy)["baseline", 1].speed.fingerprint
+    before = records(copy)["baseline", 1]
+    first = before.speed.fingerprint
     for path, text in texts.items():
         path.write_bytes(text)
     assert timed(copy) != earlier
     found = records(copy)
     assert {record.speed.fingerprint for record in found.values()} == {found["word_level", 1].speed.fingerprint}
-    assert found["baseline", 1].speed.fingerprint != first
+    after = found["baseline", 1]
+    assert after.speed.fingerprint != first
+    same = with_speed(before, None).model_copy(update={"created": after.created})
+    assert with_speed(after, None) == same  # on which a second contribution rests
 
 
 def test_a_run_of_fewer_methods_needs_no_new_timing(copy: Request, fake: list[Job]):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from believable import valid, written
 from factories import make_failed
-from test_reviews import ENTRY, WORD
+from test_reviews import CONTENT, ENTRY, SUPERSEDED, WORD
+from test_speeds import make_speed
 
 from bench.results import PaperRecord, Record
 from bench.validation import Validator, Verdict, summary
 from bench.validation.text import LIMITS, LONGEST_TEXT, foreign
+from leaderboard.reviews import content_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -46,8 +49,8 @@ def test_whole_rows_pass_and_the_rows_that_were_scored_again_are_told(results, c
     code, out, _ = call("validate", results)
     assert code == 0
     assert out.splitlines() == [
-        "scored again: synthetic/baseline.2-2.quick.0badcafe, seeds 1, 2, 3",
-        f"scored again: synthetic/{WORD}, seeds 1, 2, 3",
+        f"scored again: synthetic/baseline.2-2.quick.0badcafe, seeds 1, 2, 3, content {content_of(baseline())}",
+        f"scored again: synthetic/{WORD}, seeds 1, 2, 3, content {content_of(row())}",
         "6 of 6 records pass.",
     ]
 
@@ -145,7 +148,7 @@ def test_what_will_not_be_ranked_or_compared_is_a_warning(tmp_path):
     assert summary(found) == [
         "warning: of 3 records, 2 of the 3 seeds that a ranked row needs have finished.",
         "warning: of 2 records, no plain student of their table has finished (synthetic, quick).",
-        f"scored again: synthetic/{WORD}, seeds 1, 2",
+        f"scored again: synthetic/{WORD}, seeds 1, 2, content {content_of(row()[:2])}",
         "3 of 3 records pass.",
     ]
     written(tmp_path, *baseline())
@@ -232,7 +235,7 @@ def _fields(value: dict, prefix: str = ""):
         (ENTRY.replace("synthetic", "other"), f"as re-scored: there is no record of other/{WORD}."),
         (ENTRY + "seeds = [1, 4]", f"the review of synthetic/{WORD} as re-scored: there is no record of its seed 4."),
         (
-            ENTRY.replace("re-scored", "superseded") + 'by_row = "a.b"',
+            SUPERSEDED + 'by_row = "a.b"',
             "as superseded: there is no record of synthetic/a.b",
         ),
         ("review", "reviews.toml is not TOML"),
@@ -247,11 +250,55 @@ def test_a_review_names_a_row_that_is_there(results, call, text, problem):
         assert problem in lines[0]
 
 
-def test_a_review_that_came_before_the_records_is_a_warning(results, call):
-    (results / "reviews.toml").write_text(ENTRY.replace("2026-01-02", "2026-01-01"))
+def test_a_review_counts_with_the_content_that_is_printed_and_with_other_is_a_warning(results, call):
+    (results / "reviews.toml").write_text(ENTRY)
     code, out, _ = call("validate", results)
     assert code == 0
-    assert f"review of synthetic/{WORD} as re-scored says nothing of seed 1, 2, 3, which came later." in out
+    (present,) = re.findall(rf"^scored again: synthetic/{WORD}, seeds 1, 2, 3, content (\w+)$", out, re.MULTILINE)
+    warning = f"the review of synthetic/{WORD} as re-scored does not count: it is of content {CONTENT}, the row's is"
+    assert f"{warning} {present}." in out
+    (results / "reviews.toml").write_text(ENTRY.replace(CONTENT, present))
+    code, out, _ = call("validate", results)
+    assert (code, "does not count" in out) == (0, False)
+
+
+def test_no_content_is_printed_of_a_part_of_a_row(results, call):
+    code, out, _ = call("validate", results / "synthetic" / f"{WORD}.s1.json")
+    assert (code, out.splitlines()[0]) == (0, f"scored again: synthetic/{WORD}, seeds 1")
+    changed_score(results / "synthetic")
+    code, out, _ = call("validate", results)
+    assert f"scored again: synthetic/{WORD}, seeds 1, 3" in out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({}, None),
+        ({"machine": {"cpu": "Another"}}, "machine"),
+        ({"protocol": {"repeats": 1}}, "protocol"),
+        ({"source_sha256": "0" * 64}, "source_sha256"),
+        ({"fingerprint": "b", "machine": {"cpu": "Another"}}, None),
+    ],
+)
+def test_speeds_of_one_fingerprint_were_measured_together(tmp_path, call, fields, part):
+    """A speed that compares with others is nobody's word for it: the machine, the protocol and the text are equal."""
+    timed = [
+        own[0].model_copy(update={"speed": speed})
+        for own, speed in ((row(), make_speed()), (baseline(), make_speed(80.0, **fields)))
+    ]
+    folder = written(tmp_path, *timed, *row()[1:], *baseline()[1:])
+    lines = refusals(call, folder)
+    assert len(lines) == (2 if part else 0)
+    for line in lines:
+        assert f"its speed has the fingerprint of others whose {part} is not the same" in line
+
+
+@pytest.mark.parametrize(("hours", "refused"), [(0, False), (23, False), (25, True), (24 * 365 * 900, True)])
+def test_no_record_is_of_the_day_after_tomorrow(tmp_path, hours, refused):
+    created = (datetime.now(UTC) + timedelta(hours=hours)).replace(microsecond=0)
+    (verdict,) = verdicts(written(tmp_path, valid(created=created)))
+    assert bool(verdict.problems) == refused
+    assert all(problem.endswith("UTC, is in the future.") for problem in verdict.problems)
 
 
 def test_reviews_within_a_data_set_are_no_reviews(results, call):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,116 @@ def test_records_are_validated_on_every_pull_request_that_touches_them():
     (validate,) = [step for step in of["jobs"]["validate"]["steps"] if "bench validate" in step.get("run", "")]
     assert "if" not in validate
     assert "pipefail" in validate["run"]
+
+
+def script(name: str) -> str:
+    (step,) = [step for step in workflow("leaderboard.yml")["jobs"]["validate"]["steps"] if step.get("name") == name]
+    return step["run"]
+
+
+def run(text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Carry out a step as GitHub does."""
+    return subprocess.run(
+        ["bash", "-e", "-c", text],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+RECORD, REVIEWS = "leaderboard/results/synthetic/a.s1.json", "leaderboard/results/reviews.toml"
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ([RECORD], None),
+        ([RECORD, "leaderboard/results/synthetic/ä b.txt"], None),
+        ([REVIEWS], None),
+        (["bench/validation/record.py", "README.md"], None),
+        ([RECORD, "bench/validation/record.py"], "touches nothing else"),
+        ([RECORD, "leaderboard/results.py"], "touches nothing else"),
+        ([REVIEWS, ".github/workflows/leaderboard.yml"], "touches nothing else"),
+        (["leaderboard/results/gone.txt", "bench/gone.py"], "touches nothing else"),
+        ([RECORD, REVIEWS], "Reviews are not changed together with records"),
+    ],
+)
+def test_a_pull_request_with_records_has_nothing_else_in_it(tmp_path, changed, refused):
+    """Else its own validator would judge its records, or its author would review them."""
+    git(tmp_path, "init", "-b", "main")
+    for name in ("README.md", "leaderboard/results/gone.txt", "bench/gone.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("there")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "base")
+    git(tmp_path, "switch", "-c", "pull")
+    for name in changed:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "gone" in name:
+            path.unlink()
+        else:
+            path.write_text("changed")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "pull")
+    git(tmp_path, "switch", "main")
+    (tmp_path / "CHANGELOG.md").write_text("meanwhile")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "meanwhile")
+    git(tmp_path, "merge", "--no-ff", "-m", "merge", "pull")
+    done = run(script("Refuse records together with anything else"), tmp_path)
+    assert (done.returncode, done.stderr) == (int(refused is not None), "")
+    assert done.stdout.startswith("::error::") == (refused is not None)
+    assert (refused or "") in done.stdout
+
+
+def test_the_pull_requests_own_code_is_not_run_before_what_it_changes_was_looked_at():
+    checkout, look, *_ = workflow("leaderboard.yml")["jobs"]["validate"]["steps"]
+    assert checkout["with"]["fetch-depth"] == 2
+    assert look["name"] == "Refuse records together with anything else"
+    assert look["if"] == "github.event_name == 'pull_request'"
+
+
+@pytest.mark.parametrize(
+    ("folders", "fails", "stops"),
+    [
+        (["synthetic", "mine"], "", False),
+        (["synthetic", "multi30k-en-de"], "multi30k-en-de", True),
+        (["multi30k-en-de", "synthetic"], "multi30k-en-de", True),
+        (["synthetic"], "list", True),
+    ],
+)
+def test_a_data_set_that_cannot_be_fetched_fails_and_one_that_is_not_known_is_a_warning(
+    tmp_path, folders, fails, stops
+):
+    for name in folders:
+        (tmp_path / "leaderboard" / "results" / name).mkdir(parents=True)
+    program = tmp_path / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!/bin/bash
+        if [ "$1" = -c ]; then exec {sys.executable} "$@"; fi
+        echo "$@" >> calls.txt
+        case "$*" in
+          *{fails or "nothing"}*) echo failed >&2; exit 2 ;;
+          "-m bench list datasets --json") echo '[{{"name": "synthetic"}}, {{"name": "multi30k-en-de"}}]' ;;
+        esac
+        """
+    )
+    program.chmod(0o755)
+    text = script("Fetch the data sets of the records, so that outputs can be scored again")
+    done = run(text, tmp_path, PATH=f"{program.parent}:{os.environ['PATH']}")
+    assert (done.returncode != 0) == stops
+    fetched = [line.split()[-1] for line in (tmp_path / "calls.txt").read_text().splitlines() if "fetch" in line]
+    assert "mine" not in fetched
+    assert ("::warning::mine is no data set" in done.stdout) == ("mine" in folders)
 
 
 def test_only_main_publishes():

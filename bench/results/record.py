@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, StringConstraints, model_validator
 
 from bench.config import Depth, Frozen, ModelConfig, Positive
 from bench.results.base import LONGEST, Count, Label, Name, Sha256, State
@@ -141,6 +141,7 @@ class Record(Frozen):
     environment: Environment
     created: AwareDatetime
     command: str
+    _written: int = PrivateAttr(SCHEMA_VERSION)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -168,6 +169,17 @@ class Record(Frozen):
             if score.statistics and score.statistics.file != expected:
                 raise ValueError(f"the statistics of {test_set!r} must be called {expected!r}")
         return self
+
+    @property
+    def written(self) -> int:
+        """The schema version of the file that it was read from: before the present one, it was upgraded."""
+        return self._written
+
+    def read_from(self, version: int) -> Self:
+        """The same record, which knows that its file is of this schema version; no file can say so of itself."""
+        record = self.model_copy()
+        record._written = version
+        return record
 
     @property
     def file(self) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored
-from bench.results import Record
+from bench.results import Record, Speed
 from bench.ruleset import RULES
 from bench.validation.record import MOST_SEEDS
 from leaderboard.recipes import comparable, seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
-from leaderboard.reviews import WITHDRAWN, Review, read_reviews
+from leaderboard.reviews import Review, content_of, read_reviews
 
 Key = tuple[str, str, int]
 """Data set, row and seed."""
@@ -60,8 +60,11 @@ def contents(paths: Iterable[Path]) -> Contents:
 
 
 def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
-    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it."""
+    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it, and
+    speeds said to have been measured together with its own.
+    """
     first: dict[Key, Path] = {}
+    unequal = _unequal_speeds(known)
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for path, stored in known.items():
         record = stored.record
@@ -80,7 +83,27 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             problems.append(
                 f"of the {seeds_asked(record)} seeds of its row there is no record of {', '.join(map(str, missing))}."
             )
+        if record.speed and (parts := unequal.get(record.speed.fingerprint)):
+            problems.append(
+                f"its speed has the fingerprint of others whose {', '.join(parts)} is not the same: they were not "
+                "measured together."
+            )
         found[path] = tuple(problems)
+    return found
+
+
+def _unequal_speeds(known: Mapping[Path, Stored]) -> dict[str, list[str]]:
+    """What differs between the speeds of one fingerprint that one go gives to all of them, by fingerprint."""
+    goes: dict[str, list[Speed]] = defaultdict(list)
+    for stored in known.values():
+        if speed := stored.record.speed:
+            goes[speed.fingerprint].append(speed)
+    found = {}
+    for fingerprint, speeds in goes.items():
+        parts = ("machine", "protocol", "source_sha256")
+        found[fingerprint] = [
+            part for part in parts if any(getattr(each, part) != getattr(speeds[0], part) for each in speeds)
+        ]
     return found
 
 
@@ -104,7 +127,7 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
 
 
 def review_problems(folder: Path, known: Mapping[Path, Stored]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is wrong with a folder's reviews, and where one says nothing of a record that came after it."""
+    """What is wrong with a folder's reviews, and which do not count, for they are of other content of their row."""
     try:
         reviews = read_reviews(folder)
     except DataError as error:
@@ -117,11 +140,10 @@ def review_problems(folder: Path, known: Mapping[Path, Stored]) -> tuple[tuple[s
     for review in reviews:
         own = rows.get((review.dataset, review.row), [])
         problems += [f"{_named(review)}: there is no record of {lost}." for lost in _lost(review, own, rows)]
-        late = [
-            str(each.seed) for each in own if not review.covers(each) and each.seed in (review.seeds or [each.seed])
-        ]
-        if late and review.verdict not in WITHDRAWN:
-            warnings.append(f"{_named(review)} says nothing of seed {', '.join(late)}, which came later.")
+        if own and review.content and review.content != (present := content_of(own)):
+            warnings.append(
+                f"{_named(review)} does not count: it is of content {review.content}, the row's is {present}."
+            )
     return tuple(problems), tuple(warnings)
 
 

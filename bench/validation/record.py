@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,7 @@ from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
 from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statistics
 from bench.records import Stored, check_files
-from bench.results import Record, Score
+from bench.results import SCHEMA_VERSION, Record, Score
 from bench.ruleset import RULES
 from bench.texts import Text
 from bench.validation.text import foreign
@@ -25,18 +26,20 @@ MOST_SEEDS = 1000
 """That a row can have asked for: a record is nobody's word for what is worth looking for."""
 
 
+AHEAD = timedelta(days=1)
+"""By which a machine's clock may be fast."""
+
+
 @dataclass(frozen=True)
 class Check:
     """The checks of one record.
 
     Args:
         text: its data set, or why that is not here.
-        strict: whether it was written by this schema: then it must have all that this schema can hold.
     """
 
     stored: Stored
     text: Text | str
-    strict: bool
 
     @property
     def record(self) -> Record:
@@ -59,10 +62,19 @@ class Check:
 
     def problems(self) -> Iterator[str]:
         record = self.record
+        if record.written < SCHEMA_VERSION:
+            # What it lacks nobody could check, and a file can say of itself that it is old.
+            yield (
+                f"it is of schema {record.written}, and only schema {SCHEMA_VERSION} is taken: the same command again "
+                "in its run folder writes it anew."
+            )
+            return
         if isinstance(self.text, Text) and self.text.identity != record.data_sha256:
             yield f"data_sha256 is not that of {record.dataset}: it was run on other text, or on another version of it."
         if not re.fullmatch(r"(?!not measured\W*$).*\w.*", record.energy, re.DOTALL):
             yield "energy names neither a meter nor why nothing was measured."
+        if record.created > datetime.now(UTC) + AHEAD:
+            yield f"created, {record.created:%Y-%m-%d %H:%M} UTC, is in the future."
         yield from foreign(record)
         yield from self._budget()
         yield from self._seeds()
@@ -102,7 +114,7 @@ class Check:
     def _phases(self) -> Iterator[str]:
         record = self.record
         own = {key: name for name, key in record.artifacts.items() if not name.startswith(("metric-", "sweep"))}
-        if self.strict and record.status == "ok":
+        if record.status == "ok":
             if missing := [name for key, name in own.items() if key not in record.walls]:
                 yield f"it has no wall time of {', '.join(missing)}."
             if not own or any(phase.artifact not in record.artifacts.values() for phase in record.phases):
@@ -121,8 +133,7 @@ class Check:
         if (training := self.record.training) is None:
             return
         if not (curve := training.curve):
-            if self.strict:
-                yield "it has no curve of its training."
+            yield "it has no curve of its training."
             return
         if curve[-1].target_tokens != training.target_tokens:
             yield f"its curve ends at {curve[-1].target_tokens} target tokens, not at {training.target_tokens}."
@@ -147,7 +158,7 @@ class Check:
     def _score(self, test_set: str, found: Score) -> Iterator[str]:
         """Whether the scores of a test set are those of its files, and these are of its text."""
         statistics = self.stored.statistics(test_set)
-        if self.strict and (statistics is None or found.degenerate is None or found.length_ratio is None):
+        if statistics is None or found.degenerate is None or found.length_ratio is None:
             yield "statistics, counts of degenerate outputs or the length ratio are missing."
         if statistics is not None:
             sums = statistics.sum(axis=0)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored, parse_record
-from bench.results import SCHEMA_VERSION
 from bench.texts import Texts
 from bench.validation.folder import Contents, contents, review_problems, row_problems, row_warnings
 from bench.validation.record import Check
+from leaderboard.recipes import seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
+from leaderboard.reviews import content_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Verdict:
     seed: int | None = None
     rescored: bool = False
     """Whether all its scores were computed again from outputs and references, and are right."""
+    content: str | None = None
+    """Of its row, as reviews have it, where the whole row was given and scored again."""
 
 
 @dataclass
@@ -55,22 +57,20 @@ class Validator:
         if not found.records:
             raise UsageError("there is no record, that is, no .json file, under what was given.")
         read = {path: _parsed(path) for path in found.records}
-        known = {path: stored for path, (stored, _) in read.items() if isinstance(stored, Stored)}
+        known = {path: stored for path, stored in read.items() if isinstance(stored, Stored)}
         rows = row_problems(known)
         warned = row_warnings(known) if any(path.is_dir() for path in paths) else {}
         verdicts = []
-        for path, (stored, strict) in read.items():
+        for path, stored in read.items():
             if isinstance(stored, str):
                 verdicts.append(Verdict(path, (stored,)))
             else:
-                verdicts.append(self._verdict(path, stored, strict, rows[path], warned.get(path, ())))
-        return (*verdicts, *_others(found, known))
+                verdicts.append(self._verdict(path, stored, rows[path], warned.get(path, ())))
+        return (*_with_content(verdicts, known), *_others(found, known))
 
-    def _verdict(
-        self, path: Path, stored: Stored, strict: bool, problems: Sequence[str], warnings: tuple[str, ...]
-    ) -> Verdict:
+    def _verdict(self, path: Path, stored: Stored, problems: Sequence[str], warnings: tuple[str, ...]) -> Verdict:
         record = stored.record
-        check = Check(stored, self._texts.get(record.dataset), strict)
+        check = Check(stored, self._texts.get(record.dataset))
         problems = (*problems, *check.problems())
         row, rescored = f"{record.dataset}/{record.row}", check.rescored and not problems
         return Verdict(path, problems, tuple(check.skipped()), warnings, row, record.seed, rescored)
@@ -91,20 +91,36 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
     for verdict in records:
         if verdict.row and verdict.rescored:
             rows.setdefault(verdict.row, []).append(verdict)
-    lines += [f"scored again: {row}, seeds {', '.join(str(v.seed) for v in each)}" for row, each in rows.items()]
+    for row, each in rows.items():
+        content = f", content {each[0].content}" if each[0].content else ""
+        lines.append(f"scored again: {row}, seeds {', '.join(str(v.seed) for v in each)}{content}")
     return [*lines, f"{sum(not verdict.problems for verdict in records)} of {len(records)} records pass."]
 
 
-def _parsed(path: Path) -> tuple[Stored | str, bool]:
-    """A record, or why it is none; and whether it is of this schema."""
+def _parsed(path: Path) -> Stored | str:
+    """A record, or why it is none."""
     try:
-        content = path.read_bytes()
-        stored = Stored(parse_record(content), path.parent)
+        return Stored(parse_record(path.read_bytes()), path.parent)
     except DataError as error:
-        return str(error), False
+        return str(error)
     except OSError as error:
-        return f"it cannot be read: {error.strerror}.", False
-    return stored, json.loads(content)["schema_version"] == SCHEMA_VERSION
+        return f"it cannot be read: {error.strerror}."
+
+
+def _with_content(verdicts: Iterable[Verdict], known: Mapping[Path, Stored]) -> Iterator[Verdict]:
+    """The verdicts with the content of rows whose finished seeds were all scored again: what a review may vouch for."""
+    verdicts = list(verdicts)
+    rows: dict[str | None, list[Verdict]] = {}
+    for verdict in verdicts:
+        rows.setdefault(verdict.row, []).append(verdict)
+    contents = dict[str | None, str]()
+    for row, each in rows.items():
+        records = [known[verdict.path].record for verdict in each if verdict.path in known]
+        finished = {record.seed for record in records if record.status == "ok"}
+        whole = records and len({record.seed for record in records}) >= max(map(seeds_asked, records))
+        if whole and finished == {verdict.seed for verdict in each if verdict.rescored}:
+            contents[row] = content_of(records)
+    return (replace(verdict, content=contents.get(verdict.row)) for verdict in verdicts)
 
 
 def _others(found: Contents, known: Mapping[Path, Stored]) -> list[Verdict]:
