@@ -105,7 +105,8 @@ class Ruleset:
             f"A table is ordered by the mean {self.metric} over seeds on its first test set, computed by sacreBLEU on "
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
-            "all were run alike. Other rows are shown apart with the reason.",
+            "all were run alike. Other rows are shown apart with the reason, and so are rows whose records are of an "
+            "earlier schema, which says less, and those that maintainers have withdrawn: nothing is compared with them.",
             f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases, what many seeds "
             "would have on average over sentences like these. Rows whose intervals overlap may differ "
             "significantly all the same, for a test compares them on the same sentences.",
@@ -180,7 +181,8 @@ class Ruleset:
             "Tests assume that the luck of seeds is about equally large in all rows. Where a row's seeds vary much "
             "more, it is said to differ, and its interval misses, somewhat more often than the rules promise.",
             "A row's status tells who vouches for it. What is self-reported was checked for consistency, not measured "
-            "again.",
+            "again. Others have scored the outputs of a re-scored row, and run the command of a re-run one; that ends "
+            "when the row's outputs or seeds change.",
         ]
 
 
