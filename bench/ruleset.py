@@ -106,7 +106,7 @@ class Ruleset:
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
             "all were run alike. Other rows are shown apart with the reason, and so are rows whose records are of an "
-            "earlier schema, which says less, and those that maintainers have withdrawn: nothing is compared with them.",
+            "earlier schema, which says less, and those that maintainers withdrew. Nothing is compared with these.",
             f"An interval of a row's {self.metric} is to hold, in {100 * self.level:g} % of cases, what many seeds "
             "would have on average over sentences like these. Rows whose intervals overlap may differ "
             "significantly all the same, for a test compares them on the same sentences.",
