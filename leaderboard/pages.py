@@ -21,6 +21,7 @@ from leaderboard.quality import KINDS, counted, further_scores, shares, warnings
 from leaderboard.recipes import flatten
 from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
+from leaderboard.word_diff import marked
 
 TEMPLATES = Path(__file__).with_name("templates")
 INLINED = {
@@ -140,6 +141,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "size": text.size,
         "amount": text.amount,
         "extent": extent,
+        "marked": marked,
         "verdict": text.verdict,
         "web_address": text.web_address,
     }
