@@ -1,4 +1,4 @@
-"""What a site of many records costs: time and memory to build it, bytes of its pages, and time in a browser. Run by hand:
+"""What a site of many records costs: time and memory to build it, bytes of its pages, time in a browser. Run by hand:
 
     python tests/scale_site.py [RECORDS]
 
@@ -70,12 +70,12 @@ class Cost:
 class Texts:
     """Sentences in several qualities with their statistics, so that no record's text has to be counted anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, sentences: int) -> None:
         random = np.random.default_rng(1)
         words = np.array(
             ["".join(random.choice(list("abdegiklmnorstu"), size=int(n))) for n in random.integers(2, 9, 900)]
         )
-        lines = [words[random.zipf(1.4, size=int(n)) % len(words)] for n in random.integers(6, 24, SENTENCES)]
+        lines = [words[random.zipf(1.4, size=int(n)) % len(words)] for n in random.integers(6, 24, sentences)]
         self.reference = [" ".join(line) for line in lines]
         self.source = [" ".join(reversed(line)) for line in lines]
         self.variants = []
@@ -89,15 +89,15 @@ class Texts:
     def output(self, quality: float, random: np.random.Generator) -> tuple[list[str], NDArray[np.int64]]:
         """Lines and their statistics; the higher the quality, the better most of them."""
         centre = (1 - quality) * len(self.variants)
-        chosen = np.clip(random.normal(centre, 5.0, SENTENCES), 0, len(self.variants) - 1).astype(int)
+        chosen = np.clip(random.normal(centre, 5.0, len(self.reference)), 0, len(self.variants) - 1).astype(int)
         lines = [self.variants[variant][place] for place, variant in enumerate(chosen)]
-        return lines, self.statistics[chosen, np.arange(SENTENCES)]
+        return lines, self.statistics[chosen, np.arange(len(chosen))]
 
 
 @cache
-def texts() -> Texts:
-    """The only ones."""
-    return Texts()
+def texts(sentences: int = SENTENCES) -> Texts:
+    """The only ones of so many sentences."""
+    return Texts(sentences)
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,12 @@ def places(records: int) -> Iterator[Place]:
             return
 
 
-def make(place: Place, seed: int) -> tuple[Record, dict[str, str]]:
+def make(place: Place, seed: int, sentences: int) -> tuple[Record, dict[str, str]]:
     """A record with the contents of its files."""
     random = np.random.default_rng((place.table, place.row, seed))
     luck = np.random.default_rng((place.table, place.row)).random()
     base = {"baseline": 0.3, "teacher": 0.9}.get(place.role, 0.3 + 0.4 * luck)
-    outputs = {name: texts().output(base + random.normal(0, 0.01), random) for name in TEXTS}
+    outputs = {name: texts(sentences).output(base + random.normal(0, 0.01), random) for name in TEXTS}
     tuning = place.table % 2 == 1 and place.role != "teacher"
     sweep = _sweep(place) if tuning else None
     recipe = preset("quick", {"tuning.trials": 8}).recipe() if place.table % 2 == 1 else preset("quick").recipe()
@@ -190,13 +190,20 @@ def _curve(luck: float) -> tuple[CurvePoint, ...]:
     )  # fmt: skip
 
 
-def generate(folder: Path, records: int) -> None:
-    """Write a store of at most so many records."""
+def generate(folder: Path, records: int, sentences: int = SENTENCES) -> None:
+    """Write a store of at most so many records, whose texts have so many sentences."""
     for place in places(records):
         incomplete = place.role == "method" and place.row % INCOMPLETE == INCOMPLETE - 1
         for seed in SEEDS[: 2 if incomplete else None]:
-            record, files = make(place, seed)
+            record, files = make(place, seed, sentences)
             write_record(folder / record.dataset, record, files)
+
+
+def catalog(sentences: int = SENTENCES) -> Catalog:
+    """Source and reference of the generated records."""
+    made = texts(sentences)
+    found = Sentences(tuple(made.source), tuple(made.reference), "made up")
+    return Catalog(sentences=lambda record, test_set: found)
 
 
 def measure(store: Path, site: Path) -> Cost:
@@ -204,8 +211,7 @@ def measure(store: Path, site: Path) -> Cost:
     start = time.perf_counter()
     found, problems = read_records([store])
     read = time.perf_counter()
-    text = Sentences(tuple(texts().source), tuple(texts().reference), "made up")
-    index = build(found, site, notes=problems, catalog=Catalog(sentences=lambda record, test_set: text))
+    index = build(found, site, notes=problems, catalog=catalog())
     built, peak = time.perf_counter(), host_peak()
     tables = {path: path.stat().st_size for path in (site / "tables").rglob("*.html")}
     largest = max(tables, key=lambda path: tables[path])
