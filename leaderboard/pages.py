@@ -127,6 +127,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
     }
     pages.filters |= {
         "anchor": text.anchor,
+        "language_tag": text.language_tag,
         "accesses": text.accesses,
         "spread": text.spread,
         "signed": text.signed,
