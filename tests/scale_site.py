@@ -48,23 +48,31 @@ INCOMPLETE = 20
 
 @dataclass(frozen=True)
 class Cost:
-    """What a site takes; bytes, seconds, and milliseconds in a browser."""
+    """What a site takes, in bytes and seconds."""
 
     records: int
     tables: int
     pages: int
     build_seconds: float
+    build_cpu_seconds: float
     reading_seconds: float
     peak_memory: int
     overview: int
     largest_table: int
     largest_table_rows: int
     everything: int
-    overview_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Felt:
+    """Milliseconds in a browser."""
+
+    overview: float
     """From navigation to the end of the load event."""
-    table_ms: float | None = None
-    sort_ms: float | None = None
-    """From the first click on a heading of the largest table to the next frame."""
+    table: float
+    """The same for the largest table."""
+    sort: float
+    """From its first sort's click until the frame that shows it is done."""
 
 
 class Texts:
@@ -206,32 +214,65 @@ def catalog(sentences: int = SENTENCES) -> Catalog:
     return Catalog(sentences=lambda record, test_set: found)
 
 
-def measure(store: Path, site: Path) -> Cost:
+def measure(store: Path, site: Path, sentences: int) -> Cost:
     """Read the store and build its site, in this process."""
+    prepared = catalog(sentences)
     start = time.perf_counter()
     found, problems = read_records([store])
-    read = time.perf_counter()
-    index = build(found, site, notes=problems, catalog=catalog())
-    built, peak = time.perf_counter(), host_peak()
-    tables = {path: path.stat().st_size for path in (site / "tables").rglob("*.html")}
-    largest = max(tables, key=lambda path: tables[path])
+    read, used = time.perf_counter(), time.process_time()
+    index = build(found, site, notes=problems, catalog=prepared)
+    built, used_to_build, peak = time.perf_counter(), time.process_time() - used, host_peak()
+    table = largest_table(site)
     return Cost(
         records=len(found),
-        tables=len(tables),
+        tables=len(list((site / "tables").rglob("*.html"))),
         pages=sum(1 for _ in site.rglob("*.html")),
         build_seconds=built - read,
+        build_cpu_seconds=used_to_build,
         reading_seconds=read - start,
         peak_memory=peak,
         overview=index.stat().st_size,
-        largest_table=tables[largest],
-        largest_table_rows=len(json.loads(largest.with_suffix(".json").read_text(encoding="utf-8"))["rows"]),
+        largest_table=table.stat().st_size,
+        largest_table_rows=len(json.loads(table.with_suffix(".json").read_text(encoding="utf-8"))["rows"]),
         everything=sum(path.stat().st_size for path in site.rglob("*") if path.is_file()),
     )
 
 
-def measure_apart(store: Path, site: Path) -> Cost:
+def largest_table(site: Path) -> Path:
+    """The page of the most bytes among those of tables."""
+    return max((site / "tables").rglob("*.html"), key=lambda path: path.stat().st_size)
+
+
+SORT = """() => new Promise((done) => {
+    const button = document.querySelector('.board th[data-key="chrf"] button'), start = performance.now();
+    button.click();
+    requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+})"""
+LOAD = "performance.getEntriesByType('navigation')[0].loadEventEnd"
+
+
+def felt(site: Path) -> Felt:
+    """Open the overview and the largest table in a browser, and sort the latter."""
+    from chromium import launch
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page()
+        page.goto((site / "index.html").as_uri())
+        page.wait_for_function(f"{LOAD} > 0")
+        overview = page.evaluate(LOAD)
+        page.goto(largest_table(site).as_uri())
+        page.wait_for_function(f"{LOAD} > 0")
+        found = Felt(overview, page.evaluate(LOAD), page.evaluate(SORT))
+        browser.close()
+    return found
+
+
+def measure_apart(store: Path, site: Path, sentences: int = SENTENCES) -> Cost:
     """The same in a process of its own, so that the memory is its own."""
-    done = subprocess.run([sys.executable, __file__, store, site], stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, __file__, str(store), str(site), str(sentences)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Cost(**json.loads(done.stdout))
 
 
@@ -240,13 +281,18 @@ def main(records: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store, site = Path(folder) / "records", Path(folder) / "site"
         generate(store, records)
-        cost = measure_apart(store, site)
-        for name, value in asdict(cost).items():
-            print(f"{name}: {value:,.1f}" if isinstance(value, float) else f"{name}: {value:,}")
+        for name, value in asdict(measure_apart(store, site)).items():
+            print(f"{name}: {value:,.1f}" if isinstance(value, float) else f"{name}: {value:,}", flush=True)
+        try:
+            shown = asdict(felt(site))
+        except ImportError:
+            print("playwright is not installed: not opened in a browser")
+        else:
+            print("\n".join(f"{name}, ms in a browser: {value:,.0f}" for name, value in shown.items()))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        print(json.dumps(asdict(measure(*map(Path, sys.argv[1:])))))
+    if len(sys.argv) == 4:
+        print(json.dumps(asdict(measure(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))))
     else:
         main(*map(int, sys.argv[1:2]) or [RECORDS])

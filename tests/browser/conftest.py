@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import scale_site
 import test_hostile_catalog
+from chromium import launch
 from factories import store
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 from test_hostile_records import HOSTILE, hostile_records
@@ -18,7 +18,6 @@ from bench.records import read_records
 from leaderboard.catalog import Catalog
 from leaderboard.site import build
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 RECORDS, SENTENCES = 3 * (6 + 12), 40
 """A table of 6 rows, and one of 12 that was tuned, with speeds and a family of depths."""
@@ -75,9 +74,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, CHROMIUM)), None)
         try:
-            found = playwright.chromium.launch(executable_path=path)
+            found = launch(playwright)
         except Error as error:
             pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
         yield found

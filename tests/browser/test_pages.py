@@ -72,8 +72,9 @@ def test_nothing_is_wider_than_the_paper(page: Page, site: Site, kind: str):
     page.emulate_media(media="print")
     page.goto(site.address(site.find(*KINDS[kind])))
     assert page.evaluate(OVERFLOW) == 0
-    beyond = """() => [...document.querySelectorAll("main table, main svg, main pre, main p")].filter((each) => each.checkVisibility() &&
-        each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 80))"""
+    beyond = """() => [...document.querySelectorAll("main table, main svg, main pre, main p")]
+        .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > innerWidth + 1)
+        .map((each) => each.outerHTML.slice(0, 80))"""
     assert page.evaluate(beyond) == []
 
 
