@@ -68,7 +68,8 @@ def _badge(dataset: str, method: str, found: Sequence[tuple[Standings, Row]]) ->
     ranked = [(each, row) for each, row in found if row.sample.row in each.ranks and row.sample.track == "official"]
     if not ranked:
         return Badge(method, dataset, dataset, "not ranked", f"{title}: not ranked on {dataset}", UNRANKED)
-    table = max((each for each, _ in ranked), key=lambda each: (len(each.ranks), _newest(each)))
+    tables = {id(each): each for each, _ in ranked}.values()
+    table = max(tables, key=lambda each: (len(each.ranks), _newest(each)))
     row = min((row for each, row in ranked if each is table), key=lambda row: (table.ranks[row.sample.row], _bleu(row)))
     ranks, label = list(table.ranks.values()), f"{dataset} {row.sample.preset}"
     rank, bleu = table.ranks[row.sample.row], f"{-_bleu(row):.1f} BLEU"

@@ -22,6 +22,7 @@ from leaderboard.recipes import flatten
 from leaderboard.reviews import content_of
 from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
+from leaderboard.word_diff import marked
 
 TEMPLATES = Path(__file__).with_name("templates")
 INLINED = {
@@ -128,6 +129,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
     }
     pages.filters |= {
         "anchor": text.anchor,
+        "language_tag": text.language_tag,
         "accesses": text.accesses,
         "spread": text.spread,
         "signed": text.signed,
@@ -142,6 +144,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "size": text.size,
         "amount": text.amount,
         "extent": extent,
+        "marked": marked,
         "verdict": text.verdict,
         "web_address": text.web_address,
     }

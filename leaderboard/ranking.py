@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
-from bench.results import BudgetRecord, Environment, Parameters, Phase, Record, Sweep
+from bench.results import BudgetRecord, DeliveryRecord, Environment, Parameters, Phase, Record, Sweep
 from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
@@ -208,17 +209,16 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
         key=lambda finished: (len(finished), sum(_bleu(finished))),
         default=[],
     )
+    settings: dict[tuple[str, DeliveryRecord], list[dict[str, Any]]] = {}
+    for seeds in rows:
+        sample = Row(seeds, None).sample
+        settings.setdefault((sample.method.name, sample.delivery), []).append(sample.method.settings)
     finished = []
     for seeds, reviews in zip(rows, said, strict=True):
         ok = [record for record in seeds if record.status == "ok"]
         first = (ok or seeds)[0]
         compared = None if not plain or first.row == plain[0].row else _difference(ok, plain)
-        like = [
-            sample.method.settings
-            for sample in (Row(each, None).sample for each in rows)
-            if (sample.method.name, sample.delivery) == (first.method.name, first.delivery)
-        ]
-        own = distinguishing(first.method.settings, like)
+        own = distinguishing(first.method.settings, settings[first.method.name, first.delivery])
         finished.append(Row(seeds, compared, withdrawn(reviews) + reasons(seeds, plain, rules), own, reviews))
 
     def order(row: Row) -> tuple[float, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from leaderboard.word_diff import Run, runs
 
 T = TypeVar("T")
 
-SHOWN_SENTENCES = 200
+SHOWN_SENTENCES = 100
 """How many sentences a page shows from the first on; the files hold all."""
 SHOWN_SEEDS = 3
 """How many seeds' hypotheses stand beside each other; the files hold all."""
@@ -117,18 +118,20 @@ def side_by_side(
     gains, compared = _gains(test_set, own, plain, len(lines))
     shown = seeds[:SHOWN_SEEDS]
 
+    @cache  # one of the first may be among those with the largest gain as well
     def sentence(place: int) -> Sentence:
         source, reference = (text.source[place], text.reference[place]) if isinstance(text, Sentences) else (None, None)
         pairs = []
         for seed, line in zip(shown, lines[place]):
             other = others[seed][place] if len(others.get(seed, ())) == len(lines) else None
-            pairs.append((seed, None if other is None else runs(other, reference), runs(line, reference, other)))
+            pairs.append((seed, None if other is None else _of_plain(other, reference), runs(line, reference, other)))
         gain = None if gains is None else Gain(*map(float, gains[place]))
         return Sentence(place + 1, source, reference, tuple(pairs), gain)
 
     # Of equal sentence BLEU, chrF decides; of equals in both, the earlier sentence comes first.
-    order = [] if gains is None else sorted(range(len(lines)), key=lambda place: (*-gains[place], place))
-    losses = [] if gains is None else sorted(range(len(lines)), key=lambda place: (*gains[place], place))
+    order, losses = (
+        ([], []) if gains is None else (np.lexsort(-gains.T[::-1]).tolist(), np.lexsort(gains.T[::-1]).tolist())
+    )
     return SideBySide(
         total=len(lines),
         first=tuple(map(sentence, range(min(len(lines), SHOWN_SENTENCES)))),
@@ -139,6 +142,12 @@ def side_by_side(
         terms=text.terms if isinstance(text, Sentences) else None,
         absent=None if isinstance(text, Sentences) else text,
     )
+
+
+@lru_cache(maxsize=8192)
+def _of_plain(line: str, reference: str | None) -> tuple[Run, ...]:
+    """The plain student's hypotheses stand beside those of every row of a table."""
+    return runs(line, reference)
 
 
 def _gains(

@@ -16,10 +16,18 @@ from leaderboard.spread import Spread
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, halves of characters, and what would turn the direction of the text that follows."""
 
+INVENTED = ("xa", "xb")
+"""The languages of the embedded data set, which no standard knows."""
+
 
 def printable(value: str) -> str:
     """Make unprintable characters visible."""
     return _UNPRINTABLE.sub("\ufffd", value)
+
+
+def language_tag(code: str) -> str:
+    """What HTML calls a language; empty for an unknown one, so that no reader speaks it with a wrong voice."""
+    return "" if code in INVENTED else code
 
 
 def anchor(title: str) -> str:

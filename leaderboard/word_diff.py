@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
-from itertools import groupby
+
+from markupsafe import Markup, escape
+
+from leaderboard.text import printable
 
 LONGEST = 300
 """Words of a line that is still compared: the time to compare grows with the square of the length."""
+_TAGS = {(False, False): ("", ""), (True, False): ("<u>", "</u>"), (False, True): ("<mark>", "</mark>"),
+         (True, True): ("<mark><u>", "</u></mark>")}  # fmt: skip
+"""Around a run that is off, changed, or both."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Run:
     """Neighbouring words that are marked alike, with the white space between them."""
 
@@ -28,15 +34,37 @@ def runs(line: str, reference: str | None = None, plain: str | None = None) -> t
     """A line in runs, whose texts together are the line; without a text to compare with nothing is marked by it."""
     if (reference is None or line == reference) and (plain is None or line == plain):
         return (Run(line),)
-    pieces = re.findall(r"\s+|\S+", line)
-    words = tuple(piece for piece in pieces if not piece.isspace())
-    flags = iter(zip(_foreign(words, reference), _foreign(words, plain)))
-    marks = [None if piece.isspace() else next(flags) for piece in pieces]
-    for place in range(1, len(marks) - 1):
-        if marks[place] is None and marks[place - 1] == marks[place + 1]:
-            marks[place] = marks[place - 1]  # white space within a run
-    marked = groupby(zip(pieces, marks), lambda each: each[1] or (False, False))
-    return tuple(Run("".join(piece for piece, _ in group), *flag) for flag, group in marked)
+    words, gaps = tuple(line.split()), re.split(r"\S+", line)
+    pieces, before = [(gaps[0], (False, False))], None
+    for word, flag, gap in zip(words, zip(_foreign(words, reference), _foreign(words, plain)), gaps[1:]):
+        if flag == before:
+            pieces[-2:] = [(pieces[-2][0] + pieces[-1][0] + word, flag), (gap, (False, False))]  # one run goes on
+        else:
+            pieces += [(word, flag), (gap, (False, False))]
+        before = flag
+    return _joined(pieces)
+
+
+def marked(line: Sequence[Run]) -> Markup:
+    """A line in runs as HTML: ``u`` around what is off, ``mark`` around what is changed."""
+    parts = []
+    for run in line:
+        start, end = _TAGS[run.off, run.changed]
+        parts += [start, escape(run.text), end]
+    return Markup(printable("".join(parts)))
+
+
+def _joined(pieces: Sequence[tuple[str, tuple[bool, bool]]]) -> tuple[Run, ...]:
+    """Pieces with their marks, neighbours that are marked alike as one."""
+    found: list[Run] = []
+    text, mark = "", (False, False)
+    for piece, flag in pieces:
+        if flag != mark and piece:
+            if text:
+                found.append(Run(text, *mark))
+            text, mark = "", flag
+        text += piece
+    return (*found, Run(text, *mark)) if text else tuple(found)
 
 
 def _foreign(words: tuple[str, ...], other: str | None) -> Sequence[bool]:

@@ -136,3 +136,15 @@ def test_the_page_says_why_there_is_no_text(tmp_path):
     found = page(tmp_path, Catalog())
     assert "Source and reference are not shown: this page was built from records alone." in found.text
     assert "Reference" not in found.text
+
+
+@pytest.mark.parametrize(("languages", "named"), [(("xa", "xb"), [""]), (("en", "de"), ["en", "de"])])
+def test_lines_name_their_language_and_made_up_ones_none(tmp_path, languages, named):
+    """A screen reader chooses its voice by it."""
+    lines = {"test": REFERENCE}
+    store(tmp_path / "records", make_record(languages=languages, hypotheses=lines), hypotheses=lines)
+    known = Catalog(sentences=lambda record, test_set: TEXT)
+    build(read_records([tmp_path / "records"]).records, tmp_path / "site", catalog=known)
+    (path,) = (tmp_path / "site").glob("hypotheses/synthetic/*.html")
+    found = Page(path)
+    assert {each["lang"] for tag, each in found.elements if tag == "dd" and "lang" in each} == set(named)

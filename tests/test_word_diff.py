@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard.word_diff import LONGEST, Run, foreign, runs
+from leaderboard.word_diff import LONGEST, Run, foreign, marked, runs
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=8).map(tuple)
 LINES = st.text(alphabet="ab \t\u00a0\u2028", max_size=12)
@@ -58,3 +58,15 @@ def test_what_has_a_partner_is_a_common_subsequence(words, other):
     kept = [word for word, alone in zip(words, foreign(words, other)) if not alone]
     assert all(word in left for word in kept)
     assert foreign(words, words) == (False,) * len(words)
+
+
+def test_marks_are_elements_and_the_text_is_text():
+    line = (
+        Run("a <b> "),
+        Run("c\x00", off=True),
+        Run(" & "),
+        Run("d", changed=True),
+        Run("<e>", off=True, changed=True),
+    )
+    assert marked(line) == "a &lt;b&gt; <u>c\ufffd</u> &amp; <mark>d</mark><mark><u>&lt;e&gt;</u></mark>"
+    assert marked(()) == ""
