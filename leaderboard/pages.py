@@ -22,7 +22,7 @@ from leaderboard.recipes import flatten
 from leaderboard.reviews import content_of
 from leaderboard.status import status
 from leaderboard.sweeps import curves, extent, shared_values, value_names
-from leaderboard.word_diff import marked
+from leaderboard.word_diff import LONGEST, marked
 
 TEMPLATES = Path(__file__).with_name("templates")
 INLINED = {
@@ -126,6 +126,7 @@ def _environment(source: Source, factors: Factors) -> Environment:
         "speed_names": speeds.NAMES,
         "speed_warnings": speeds.warnings,
         "rules": RULES,
+        "longest_marked": LONGEST,
     }
     pages.filters |= {
         "anchor": text.anchor,

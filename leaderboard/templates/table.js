@@ -29,7 +29,7 @@ function draw() {
       else head.removeAttribute("aria-sort");
     });
     for (const row of rows[number]) {
-      const text = row.textContent.toLowerCase();
+      const text = `${row.querySelector(".name").textContent} ${row.dataset.method}`.toLowerCase();
       const kind = kinds.has(row.dataset.role) && (row.dataset.role !== "method" || methods.has(row.dataset.method));
       row.hidden = !kind || !wanted.every((word) => text.includes(word));
       visible += !row.hidden;
