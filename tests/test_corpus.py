@@ -69,7 +69,7 @@ def test_bad_utf8_is_reported_with_file_and_line(tmp_path: Path) -> None:
         read_lines(path)
 
 
-@pytest.mark.parametrize("raw", [b"no gzip at all", gzip.compress(b"cut short" * 50)[:-12]])
+@pytest.mark.parametrize("raw", [b"no gzip at all", gzip.compress(b"cut short" * 50)[:-12]], ids=["none", "cut"])
 def test_damaged_gzip_is_reported(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "text.gz"
     path.write_bytes(raw)
