@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 KINDS = {
     "overview": ("index.html",),
     "rules": ("rules.html",),
-    "methods": ("methods/index.html",),
+    "methods": ("methods.html",),
     "table": ("tables/data-01/",),
     "row": ("rows/data-01/aio_kd.2-2",),
     "failed row": ("rows/attack/n.",),
