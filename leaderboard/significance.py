@@ -115,14 +115,14 @@ def _statistic(scores: NDArray[np.float64], first: int, studentised: bool) -> ND
 
 def hierarchical_bootstrap(
     a: System,
-    b: System | None,
+    b: System,
     metric: Metric,
     *,
     replicates: int = RULES.replicates,
     level: float = RULES.level,
     seed: int = SEED,
 ) -> tuple[float, float]:
-    """Interval of mean(A) - mean(B), or of mean(A) alone: the percentile bootstrap over sentences and over seeds.
+    """Interval of mean(A) - mean(B): the percentile bootstrap over sentences and over seeds.
 
     Each replicate draws sentences with replacement, the same for all models, and adds what drawing each system's seeds
     with replacement does to its mean. The seeds' deviations are those on all sentences, which hold each model's luck
@@ -136,7 +136,7 @@ def hierarchical_bootstrap(
     Raises:
         ValueError: a system without models, or models of unequal numbers of sentences.
     """
-    systems = [a] if b is None else [a, b]
+    systems = [a, b]
     sentences = count_sentences(systems)
     random = np.random.default_rng(seed)
     weights = resamples(sentences, replicates, random)
@@ -152,7 +152,7 @@ def hierarchical_bootstrap(
             luck = scores[random.integers(size, size=(replicates, size))].mean(axis=1) - scores.mean()
             mean = mean + luck * np.sqrt(size / (size - 1)) * doubt
         means.append(mean)
-    low, high = np.quantile(means[0] - means[1] if b is not None else means[0], (tail, 1 - tail))
+    low, high = np.quantile(means[0] - means[1], (tail, 1 - tail))
     return float(low), float(high)
 
 

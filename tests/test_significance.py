@@ -145,11 +145,16 @@ class TestCalibration:
         assert interval > 0.8
 
 
+def worthless(sentences: int) -> list[np.ndarray]:
+    """A model that scores 0 on any sentences, so that a difference from it is the other's mean."""
+    return [all_or_nothing([0] * sentences)]
+
+
 class TestBootstrap:
     def test_one_model_each_by_the_normal_approximation(self):
         """chrF of perfect and empty matches is smooth in their share, whose deviation is known."""
         right = [1, 0, 1, 1] * 100
-        low, high = hierarchical_bootstrap([all_or_nothing(right)], None, "chrf")
+        low, high = hierarchical_bootstrap([all_or_nothing(right)], worthless(400), "chrf")
         share, error = 75.0, 100 * (0.75 * 0.25 / 400) ** 0.5
         assert corpus_chrf(all_or_nothing(right).sum(axis=0)) == pytest.approx(share)
         assert (low, high) == (
@@ -164,7 +169,7 @@ class TestBootstrap:
         for model, share in zip(system, shares):
             model[:, METRICS["chrf"][1]] = 1000
             model[:, METRICS["chrf"][1]][:, 2::3] = round(1000 * share)
-        low, high = hierarchical_bootstrap(system, None, "chrf")
+        low, high = hierarchical_bootstrap(system, worthless(50), "chrf")
         error = 100 * np.std(shares, ddof=1) / 12**0.5
         assert (low + high) / 2 == pytest.approx(100 * np.mean(shares), abs=0.1)
         assert (high - low) / 2 == pytest.approx(2.201 * error, rel=0.05)

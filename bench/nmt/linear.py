@@ -51,11 +51,9 @@ def fixed(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     What is the same in each call is found once: for a single row that takes as long as the product.
     """
     weight, bias, arranged = module.weight, module.bias, _arranged(module.weight)
-    if arranged is None:
+    if arranged is None or bias is None:
         return lambda states: linear(states, weight, bias)
     blocks, columns = arranged
-    if bias is None:
-        return lambda states: F.linear(states, columns) if len(states) == 1 else _product(states, blocks)
     product, turned = torch.ops.mkldnn._linear_pointwise.default, columns.t()
 
     def apply(states: Tensor) -> Tensor:
