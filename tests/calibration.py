@@ -1,6 +1,7 @@
 """How often the comparison of two rows is wrong, and how often it sees a difference. Run by hand:
 
     python tests/calibration.py                     on simulated models
+    python tests/calibration.py tables              whole tables of simulated scores, by the test of the pages
     python tests/calibration.py RECORDS:ROW              on pairs of groups of seeds of one and the same row
     python tests/calibration.py RECORDS:ROW OTHER:ROW    and on pairs of groups of seeds of two rows
 
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from bench.measure.statistics import CHARACTER_ORDERS, COLUMNS, ORDERS
 from bench.records import find_row, read_records
 from bench.ruleset import RULES
-from leaderboard.significance import System, approximate_randomisation, hierarchical_bootstrap
+from leaderboard.significance import System, approximate_randomisation, hierarchical_bootstrap, holm
+from leaderboard.table_tests import TableTest, luck_of_seeds
 
 PAIRS, TRIALS, SENTENCES = 200, 2_000, 300
 
@@ -99,8 +101,35 @@ def _recorded(random: Generator, rows: list[list[NDArray[np.int64]]]) -> None:
             print(f"row 1 against row 2, groups of {seeds}: {found}", flush=True)
 
 
+TABLES = 2_000
+SPREADS = {
+    "12 alike": (1.0,) * 12, "6 alike": (1.0,) * 6, "12, plain student 2 times": (2.0,) + (1.0,) * 11,
+    "12, plain student 3 times": (3.0,) + (1.0,) * 11, "6, plain student 3 times": (3.0,) + (1.0,) * 5,
+    "12, another row 5 times": (1.0, 5.0) + (1.0,) * 10,
+}  # fmt: skip
+"""How much the seeds of a table's rows vary; the plain student comes first."""
+
+
+def _tables(random: Generator) -> None:
+    """The share of tables of equal rows, three seeds each, in which a test that is corrected finds a difference."""
+    for name, spreads in SPREADS.items():
+        size = len(spreads)
+        plain, pairs, above = 0, 0, np.triu_indices(size, 1)
+        for _ in range(TABLES):
+            scores = random.standard_normal((size, 3)) * np.array(spreads)[:, None]
+            of_seeds, freedom = luck_of_seeds(list(scores), range(size))
+            p = TableTest(scores.mean(axis=1), of_seeds, freedom, np.zeros((size, size)), sentences=2).p()
+            plain += min(holm(p[0, 1:])) <= RULES.alpha
+            pairs += min(holm(p[above])) <= RULES.alpha
+        print(
+            f"{name:26}  against the plain student {plain / TABLES:5.1%}   all pairs {pairs / TABLES:5.1%}", flush=True
+        )
+
+
 if __name__ == "__main__":
-    if rows := sys.argv[1:]:
+    if sys.argv[1:] == ["tables"]:
+        _tables(np.random.default_rng(2))
+    elif rows := sys.argv[1:]:
         _recorded(np.random.default_rng(2), [_models(row) for row in rows])
     else:
         _simulations(np.random.default_rng(2))
