@@ -26,6 +26,7 @@ from bench.train import checkpoint
 from bench.train.cached import CachedTeacher
 from bench.train.evaluation import DevLoss
 from bench.train.group import Group
+from bench.train.memory import keep_freed_memory
 from bench.train.optim import adam, learning_rate
 from bench.train.progress import Progress, Trained
 from bench.train.update import TrainingError, Updater, derived_seed
@@ -94,6 +95,8 @@ class Trainer:
         self.texts, self.depths = texts, depths
         self.dev_bleu, self.report, self.splits = dev_bleu, report, splits
         self.precision = chosen_precision(config, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         autocast = self._autocast()
         self.group = Group()
         self.network = nn.ModuleDict({"model": network.to(device)})

@@ -1,0 +1,26 @@
+"""How the C library hands out memory for training on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from functools import cache
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's names and numbers for ``mallopt``."""
+LARGEST = 2**31 - 1  # bytes: mallopt takes an int
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Have freed memory serve the next update, in this process from now on; whether the C library can do that.
+
+    By default glibc maps every tensor of some size anew and gives it back to the system when it is freed. An update
+    makes and frees the same tensors as the one before, so each would be cleared by the kernel page by page once an
+    update: 6 % of the time of AIO-KD, whose students of one update come one after the other. Only the C library's
+    allocation changes, no result; the process's peak of resident memory stays what the largest update needs.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(option, LARGEST) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
