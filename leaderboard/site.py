@@ -18,8 +18,8 @@ from leaderboard.addresses import OVERVIEW, RULES_PAGE, hypotheses_page, row_pag
 from leaderboard.again import again
 from leaderboard.badges import badges
 from leaderboard.catalog import Catalog
-from leaderboard.comparison import differences
 from leaderboard.costs import Factors
+from leaderboard.differences import differences
 from leaderboard.entries import entries
 from leaderboard.exports import to_csv, to_json
 from leaderboard.method_pages import write_method_pages

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from leaderboard import speeds
-from leaderboard.comparison import Differences
+from leaderboard.differences import Differences
 from leaderboard.ranking import Row, Table
 
 

@@ -30,7 +30,7 @@ from bench.results import (
     row_id,
     statistics_file,
 )
-from leaderboard.comparison import differences
+from leaderboard.differences import differences
 from leaderboard.ranking import aggregate
 from leaderboard.standings import Standings
 

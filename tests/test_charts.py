@@ -30,7 +30,7 @@ from leaderboard.charts import (
 )
 from leaderboard.charts.looks import PLAIN, TEACHER, families
 from leaderboard.charts.training import mean_series
-from leaderboard.comparison import Differences, Pair
+from leaderboard.differences import Differences, Pair
 from leaderboard.ranking import Table, aggregate
 from leaderboard.sweeps import curves
 

@@ -14,7 +14,8 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored, find_row, read_records
 from bench.results import Record
 from bench.ruleset import RULES, Ruleset
-from leaderboard.comparison import compare, differences
+from leaderboard.comparison import compare
+from leaderboard.differences import differences
 from leaderboard.ranking import aggregate
 from leaderboard.significance import approximate_randomisation, hierarchical_bootstrap, holm
 from leaderboard.table_tests import compare_rows
@@ -223,9 +224,9 @@ class TestTable:
         }
 
     def test_many_rows_are_tested_without_letters(self, found, monkeypatch):
-        monkeypatch.setattr("leaderboard.comparison.LETTERED", 3)
+        monkeypatch.setattr("leaderboard.differences.LETTERED", 3)
         few = differences(table_of(found), by_key(found))
-        monkeypatch.setattr("leaderboard.comparison.LETTERED", 4)
+        monkeypatch.setattr("leaderboard.differences.LETTERED", 4)
         many = differences(table_of(found), by_key(found))
         assert few.letters == {}
         assert len(many.letters) == 4

@@ -10,8 +10,8 @@ from factories import make_record, plain, seeds, standings
 from pages import Page
 
 from bench.results import Record
-from leaderboard.comparison import Differences, Pairs
 from leaderboard.costs import Factors
+from leaderboard.differences import Differences, Pairs
 from leaderboard.overview import FIRST_CARDS, MOST_CARDS, MOST_LEADERS, Card, groups
 from leaderboard.pages import Site, Source
 from leaderboard.standings import Standings

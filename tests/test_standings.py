@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config import Depth
-from leaderboard.comparison import Differences, Pairs
+from leaderboard.differences import Differences, Pairs
 from leaderboard.ranking import aggregate
 from leaderboard.standings import Standings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from leaderboard.comparison import Differences, Pair
+from leaderboard.differences import Differences, Pair
 from leaderboard.ranking import Row
 
 MOST_ROWS = 30
