@@ -98,7 +98,12 @@ def load_file(path: Path) -> type[Method]:
 
 def source_hash(method: type[Method]) -> str:
     """SHA-256 of the file that defines ``method``: what a cache must know of it."""
-    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()
+    return _hash(Path(inspect.getfile(method)))
+
+
+def built_in_hashes() -> dict[str, str]:
+    """The same of each method that comes with this project, by name; nothing is imported."""
+    return {path.stem: _hash(path) for path in _files(BUILT_IN)}
 
 
 def built_in(method: type[Method]) -> bool:
@@ -112,11 +117,19 @@ def _sources(methods_dir: Path | None) -> Iterator[tuple[str, str, Callable[[], 
     if methods_dir is not None and methods_dir.resolve() != BUILT_IN:
         folders.append(methods_dir)
     for folder in folders:
-        for path in sorted(folder.glob("*.py")):
-            if not path.name.startswith("_"):
-                yield path.stem, str(path), partial(load_file, path)
+        for path in _files(folder):
+            yield path.stem, str(path), partial(load_file, path)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         yield entry.name, _place(entry), partial(_load_entry, entry)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those of a folder that may define methods."""
+    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _load_entry(entry: EntryPoint) -> type[Method]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from bench.results import BudgetRecord, DeliveryRecord, Environment, Parameters, Phase, Record, Sweep
+from bench.results import BudgetRecord, DeliveryRecord, Environment, Parameters, Record, Sweep
 from bench.ruleset import RULES, Ruleset
 from leaderboard.costs import Total, added, totals
 from leaderboard.placement import reasons
@@ -125,15 +125,20 @@ class Table:
         return next(students, self.sample).budget
 
     def family(self, row: Row) -> tuple[Row, ...]:
-        """The rows that came out of the same training runs, itself among them."""
+        """The rows that came out of the same training runs and share what these took, itself among them.
+
+        A row that was withdrawn shares with none.
+        """
+        if withdrawn(row.reviews):
+            return (row,)
         own = {id(other) for run in runs(row) for other in self._by_run[run]} | {id(row)}
         return tuple(other for other in self.rows if id(other) in own) if len(own) > 1 else (row,)
 
     @cached_property
     def _by_run(self) -> dict[str, list[Row]]:
-        """The rows that came out of each training run."""
+        """The rows that came out of each training run, without those that were withdrawn."""
         found: dict[str, list[Row]] = {}
-        for row in self.rows:
+        for row in (row for row in self.rows if not withdrawn(row.reviews)):
             for run in runs(row):
                 found.setdefault(run, []).append(row)
         return found
@@ -158,12 +163,12 @@ class Table:
 
     def timed(self, row: Row) -> tuple[Total, ...]:
         """The costs of a row that can be set beside those of others; none for one of another machine."""
-        return row.costs if row.machine == self.machine else ()
+        return row.costs if row.machine is not None and row.machine == self.machine else ()
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """The distinct machines its records come from."""
-        return tuple(sorted({machine(record.environment) for row in self.rows for record in row.records}))
+        """The distinct machines its finished records come from; a failed one does not know all of its own."""
+        return tuple(sorted({machine(record.environment) for row in self.rows for record in row.finished}))
 
 
 def machine(environment: Environment) -> str:
@@ -200,15 +205,7 @@ def aggregate(records: Iterable[Record], rules: Ruleset = RULES, reviews: Sequen
 
 def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Ruleset, reviewed: Reviewed) -> Table:
     said = [reviewed.get((seeds[0].dataset, seeds[0].row), ()) for seeds in rows]
-    plain = max(
-        (
-            [record for record in seeds if record.status == "ok"]
-            for seeds, reviews in zip(rows, said, strict=True)
-            if seeds[0].role == "baseline" and not withdrawn(reviews)
-        ),
-        key=lambda finished: (len(finished), sum(_bleu(finished))),
-        default=[],
-    )
+    plain = _plain([seeds for seeds, reviews in zip(rows, said, strict=True) if not withdrawn(reviews)], rules)
     settings: dict[tuple[str, DeliveryRecord], list[dict[str, Any]]] = {}
     for seeds in rows:
         sample = Row(seeds, None).sample
@@ -231,6 +228,17 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
         own=recipe,
         baseline=next((row for row in finished if plain and row.sample.row == plain[0].row), None),
     )
+
+
+def _plain(rows: Sequence[tuple[Record, ...]], rules: Ruleset) -> list[Record]:
+    """The finished seeds of the plain student: of the row that may be placed, has most of them, and the best ones."""
+
+    def order(seeds: tuple[Record, ...]) -> tuple[bool, int, float]:
+        finished = [record for record in seeds if record.status == "ok"]
+        return not reasons(seeds, (), rules), len(finished), sum(_bleu(finished))
+
+    chosen = max((seeds for seeds in rows if seeds[0].role == "baseline"), key=order, default=())
+    return [record for record in chosen if record.status == "ok"]
 
 
 def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | None:
@@ -261,34 +269,38 @@ def shared(records: Iterable[Record], withdrawn: Collection[tuple[str, str]] = (
 
     A record counts the rows of its own run only; others may have joined since. An artifact that two machines made, or
     one machine twice, took work each time. The teacher's own row carries its training whole, and the students that came
-    out of it carry it once more among them.
+    out of it carry it once more among them. A row's own training is divided within its table only: the same row in
+    another table, by another recipe, is no student more.
 
     Args:
         withdrawn: data set and row of those that take no share from the others.
     """
     records = list(records)
     sharing = [record.status == "ok" and (record.dataset, record.row) not in withdrawn for record in records]
-    uses = Counter(
-        use for record, shares in zip(records, sharing) if shares for use in {_work(record, p) for p in record.phases}
-    )
+    work = [_work(record) if shares else () for record, shares in zip(records, sharing)]
+    uses = Counter(use for own in work for use in set(own))
     return [
         record.model_copy(
             update={
                 "phases": tuple(
-                    phase.model_copy(update={"shared_by": uses[_work(record, phase)]}) if phase.artifact else phase
-                    for phase in record.phases
+                    phase.model_copy(update={"shared_by": uses[use]}) if phase.artifact else phase
+                    for phase, use in zip(record.phases, own, strict=True)
                 )
             }
         )
         if shares
         else record
-        for record, shares in zip(records, sharing)
+        for record, own, shares in zip(records, work, sharing)
     ]
 
 
-def _work(record: Record, phase: Phase) -> tuple[str, str | None, str, float]:
-    """What makes two records' phases one piece of work."""
-    return phase.kind, phase.artifact, machine(record.environment), phase.seconds
+def _work(record: Record) -> tuple[tuple[str, str | None, str, float, str], ...]:
+    """For each phase, what makes it one piece of work with that of another record."""
+    place, table = machine(record.environment), comparable(record)
+    return tuple(
+        (phase.kind, phase.artifact, place, phase.seconds, table if phase.kind == "training" else "")
+        for phase in record.phases
+    )
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:

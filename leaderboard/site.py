@@ -113,7 +113,7 @@ def _write_site(
 ) -> None:
     records = [each.record for each in stored.values()]
     newest = max((record.created for record in records), default=None)
-    machines = {machine(record.environment) for record in records}
+    machines = {machine(record.environment) for record in records if record.status == "ok"}
     site = Site.at(work, Source(len(records), len(machines), newest), factors)
     standings = [Standings(table, differences(table, stored)) for table in aggregate(records, reviews=reviews)]
     titles = {row.sample.method.name: row.sample.method.title for each in standings for row in each.table.rows}

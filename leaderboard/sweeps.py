@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from bench.results import Record, Sweep, shared_part
-from leaderboard.ranking import Row, Table
+from leaderboard.ranking import Row, Table, runs
 
 NEEDED = ("teacher", "distillation")
 """The kinds of phases that a method's trials rest on: the teacher, and what it did for the method."""
@@ -79,8 +79,13 @@ class Curve:
 
     @property
     def hours_before(self) -> float:
-        """What the trials rest on, in hours of wall time: the teacher and its work for the method, each in full."""
-        return sum(phase.seconds for phase in self.row.sample.phases if phase.kind in NEEDED) / 3600
+        """What the trials rest on, in device-hours: the teacher and its work for the method, each in full.
+
+        A teacher's passes during the training belong to that one; each trial has its own, and counts them.
+        """
+        own = runs(self.row)
+        before = (phase for phase in self.row.sample.phases if phase.kind in NEEDED and phase.artifact not in own)
+        return sum(phase.device_seconds for phase in before) / 3600
 
     @property
     def hours_each(self) -> float:

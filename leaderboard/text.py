@@ -16,7 +16,7 @@ from leaderboard.spread import Spread
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Control characters, halves of characters, and what would turn the direction of the text that follows."""
 
-INVENTED = ("xa", "xb")
+INVENTED = ("src", "tgt")
 """The languages of the embedded data set, which no standard knows."""
 
 

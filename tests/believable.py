@@ -38,9 +38,12 @@ def valid(seed: int = 1, **fields) -> Record:
     """A record that is what its files say."""
     identity = content_hash(datasets.DATASETS["synthetic"].identity())
     whole = {
-        "artifacts": {"student": "a1", "sweep": "b2", "metric-legacy-bleu": "c3"},
-        "phases": (Phase(name="student training", kind="training", seconds=60.0, artifact="a1"),),
-        "walls": {"a1": 60.0},
+        "artifacts": {"student": (model := f"a{seed}"), "scores": "e5", "sweep": "b2", "metric-legacy-bleu": "c3"},
+        "phases": (
+            Phase(name="student training", kind="training", seconds=60.0, artifact=model),
+            Phase(name="decoding", kind="evaluation", seconds=2.0, artifact="e5"),
+        ),
+        "walls": {model: 60.0, "e5": 2.0},
         "test_access": {"test": (datetime(2026, 1, 2, tzinfo=UTC),)},
     }
     whole |= {"data_sha256": identity, "recipe": {"seeds": 1}, "hypotheses": OUTPUT, "references": TARGET}

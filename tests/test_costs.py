@@ -1,5 +1,7 @@
 """Costs of a row: the totals by hand, the family of one run, and what stated factors make of them."""
 
+from datetime import date
+
 import pytest
 from factories import make_failed, make_record
 
@@ -8,6 +10,7 @@ from bench.records import Stored
 from bench.results import Phase
 from leaderboard.costs import Factors, totals
 from leaderboard.ranking import aggregate
+from leaderboard.reviews import Review
 from leaderboard.site import build, row_page
 from leaderboard.text import energy, grams, memory, operations
 
@@ -68,6 +71,17 @@ def test_rows_of_one_run_are_a_family_whose_costs_are_those_of_all(tmp_path):
     assert table.family_costs(small)[-1].flops is None  # of the teacher's training
     page = build((Stored(record, tmp_path) for record in records), tmp_path / "site").parent / row_page(small)
     assert "one run for 2 rows took 1 min 00 s" in page.read_text()
+
+
+def test_a_withdrawn_row_is_of_no_family():
+    run = (Phase(name="student training", kind="training", seconds=60.0, artifact="run", shared_by=3),)
+    records = [make_record("aio_kd", depth=Depth(depth, depth), bleu=depth, phases=run) for depth in (2, 3, 4)]
+    row, day = records[0].row, date(2026, 1, 1)
+    gone = Review(dataset="synthetic", row=row, verdict="unreliable", by="M", date=day, note="No.")
+    (table,) = aggregate(records, reviews=[gone])
+    *others, withdrawn = table.rows
+    assert [table.family(row) for row in table.rows] == [tuple(others), tuple(others), (withdrawn,)]
+    assert [table.family_costs(row)[0].seconds.mean for row in others] == [60.0, 60.0]
 
 
 def test_a_row_that_failed_has_no_costs():

@@ -8,7 +8,7 @@ from factories import make_failed, make_hypotheses, make_record, make_sweep, pla
 from bench.config import Depth
 from bench.results import Phase
 from bench.ruleset import RULES, Ruleset
-from leaderboard.ranking import Difference, aggregate
+from leaderboard.ranking import Difference, aggregate, machine
 from leaderboard.reviews import Review
 from leaderboard.text import amount, duration, signed, size, spread, verdict
 
@@ -56,6 +56,29 @@ def test_times_of_the_machine_that_most_rows_come_from_stand_side_by_side():
         "baseline": True, "m": True, "n": False, "o": False,
     }  # fmt: skip
     assert all(row.costs for row in table.rows)
+    (table,) = aggregate(record.model_copy(update={"phases": phase}) for record in mixed)
+    assert table.machine is None
+    assert not table.timed(table.rows[0])
+
+
+def test_a_failed_seed_names_no_machine():
+    lost = elsewhere(make_failed("m", 3))
+    (table,) = aggregate([*plain(), *seeds("m", [13.0] * 2), lost])
+    assert table.machines == (machine(plain()[0].environment),)
+
+
+def test_the_same_student_of_another_table_takes_no_share_of_a_training():
+    """One teacher is divided over the rows of both tables; each row's own training stands whole in each."""
+    phases = (
+        Phase(name="teacher training", kind="teacher", seconds=60.0, artifact="t"),
+        Phase(name="student training", kind="training", seconds=10.0, artifact="p"),
+    )
+    other = {"signals": {"teacher": "cached"}}
+    records = [*plain(phases=phases), *plain(phases=phases, recipe=other, digest="11111111")]
+    first, second = aggregate(records)
+    for table in (first, second):
+        assert [phase.shared_by for phase in table.baseline.sample.phases] == [6, 3]
+        assert table.family(table.baseline) == (table.baseline,)
 
 
 def test_work_is_shared_by_the_rows_that_rest_on_it_and_no_others():
@@ -73,6 +96,15 @@ def test_work_is_shared_by_the_rows_that_rest_on_it_and_no_others():
         (table,) = aggregate(found, reviews=reviews)
         by = {row.sample.method.name: {phase.shared_by for phase in row.sample.phases} for row in table.rows}
         assert (by["m"], by["n"]) == ({sharing}, {3})
+
+
+def test_the_plain_student_is_one_that_may_be_placed():
+    """Five seeds of another one, of which one has failed, are not what the rest is compared with."""
+    more = plain((30.0,) * 4, digest="11111111", recipe={"seeds": 5})
+    records = [*plain(), *more, make_failed("baseline", 5, role="baseline", digest="11111111", recipe={"seeds": 5})]
+    (table,) = aggregate([*records, *seeds("m", [13.0] * 3)])
+    assert table.baseline.sample.row == plain()[0].row
+    assert [row.difference.mean for row in table.placed if row.difference] == [pytest.approx(2.0)]
 
 
 def test_seeds_are_paired_by_number_not_by_order():

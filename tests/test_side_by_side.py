@@ -9,6 +9,7 @@ from factories import make_record, store
 from pages import Page
 from sacrebleu.metrics import BLEU, CHRF
 
+from bench.data.datasets import DATASETS
 from bench.records import read_records
 from leaderboard import side_by_side as module
 from leaderboard.catalog import Catalog, Dataset, Sentences
@@ -138,7 +139,10 @@ def test_the_page_says_why_there_is_no_text(tmp_path):
     assert "Reference" not in found.text
 
 
-@pytest.mark.parametrize(("languages", "named"), [(("xa", "xb"), [""]), (("en", "de"), ["en", "de"])])
+INVENTED = DATASETS["synthetic"].languages
+
+
+@pytest.mark.parametrize(("languages", "named"), [(INVENTED, [""]), (("en", "de"), ["en", "de"])])
 def test_lines_name_their_language_and_made_up_ones_none(tmp_path, languages, named):
     """A screen reader chooses its voice by it."""
     lines = {"test": REFERENCE}

@@ -76,10 +76,11 @@ def test_a_failed_trial_counts_as_nothing():
 
 def test_curves_of_a_table_have_the_cost_of_its_trials():
     sweep = make_sweep([10.0, 12.0, 14.0], "baseline", seconds=1800.0)
-    own = Phase(name="training", kind="training", seconds=60.0)
+    own = Phase(name="training", kind="training", seconds=60.0, artifact="student")
     teacher = (
-        Phase(name="teacher training", kind="teacher", seconds=7200.0, shared_by=6),
+        Phase(name="teacher training", kind="teacher", seconds=3600.0, devices=2, shared_by=6),
         Phase(name="teacher decoding", kind="distillation", seconds=1800.0, shared_by=3),
+        Phase(name="online teacher passes", kind="distillation", seconds=900.0, artifact="student"),
     )
     records = [
         *tuned("baseline", [10.0] * 3, sweep, role="baseline", phases=(own,)),

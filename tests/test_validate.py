@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from believable import OUTPUT, TARGET, spent, valid, written
-from factories import make_curve, make_failed
+from factories import make_curve, make_failed, make_sweep
 
 from bench.cli import group
 from bench.errors import UsageError
@@ -53,7 +53,12 @@ def with_fields(**changes):
         (with_fields(data_sha256="e" * 64), "data_sha256 is not that of synthetic"),
         (with_fields(energy=" "), "energy names neither"),
         (with_fields(energy="not measured: "), "energy names neither"),
-        (with_fields(phases=()), "no phases"),
+        (with_fields(phases=()), "its training has no phase: what it cost is not told"),
+        (with_fields(phases=valid().phases[:1]), "its evaluation has no phase"),
+        (with_fields(role="baseline"), "a row of 'word_level' and says that its role is 'baseline'"),
+        (lambda record: record.model_copy(update={"budget": spent(record, 0.0, kind="wall-clock", limit=0.0)}),
+         "its budget is one of wall-clock, the recipe's is one of tokens"),
+        (with_fields(sweep=make_sweep()), "its setting word_level.alpha is not that of the trial that won"),
         (lambda record: record.model_copy(update={"budget": spent(record, None)}), "does not say what was spent"),
         (lambda record: record.model_copy(update={"budget": spent(record, 5.0)}), "not those of its training"),
         (lambda record: record.model_copy(update={"budget": spent(record, 180_400, limit=1.0)}),
@@ -124,7 +129,7 @@ def test_a_curve_that_is_not_of_the_training_is_found(tmp_path, change, problem)
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"walls": {}}, "it has no wall time of student."),
+        ({"walls": {}}, "it has no wall time of student, scores."),
         ({"artifacts": {}, "walls": {}}, "its phases are not those of the artifacts it names."),
         ({"phases": (Phase(name="x", kind="training", seconds=60.0),)}, "its phases are not those of the artifacts"),
         ({"test_access": {}}, "it does not say when test was decoded."),
@@ -137,7 +142,8 @@ def test_what_is_left_out_is_missed(tmp_path, fields, problem):
 def test_phases_that_miss_the_wall_time_are_named(tmp_path):
     def walls(wall: float) -> Record:
         training = Phase(name="student training", kind="training", seconds=100.0, artifact="a1")
-        return valid(phases=(training, training.model_copy(update={"seconds": 20.0})), walls={"a1": wall})
+        phases = (training, training.model_copy(update={"seconds": 20.0}), valid().phases[1])
+        return valid(phases=phases, walls=valid().walls | {"a1": wall})
 
     assert problems(tmp_path / "a", walls(122.0)) == []
     (problem,) = problems(tmp_path / "b", walls(123.0))

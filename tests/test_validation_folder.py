@@ -55,6 +55,22 @@ def test_whole_rows_pass_and_the_rows_that_were_scored_again_are_told(results, c
     ]
 
 
+def test_the_model_of_one_seed_is_not_that_of_another(tmp_path):
+    first, second, third = row()
+    copied = valid(3, recipe={"seeds": 3}, **{name: getattr(first, name) for name in ("artifacts", "phases", "walls")})
+    for last, problems in ((third, []), (copied, ["its model is that of seed 1: a seed is a training of its own."])):
+        folder = written(tmp_path / str(len(problems)), first, second, last)
+        assert [problem for verdict in Validator().validate([folder]) for problem in verdict.problems] == problems
+
+
+def test_another_version_of_a_method_is_told(tmp_path):
+    told = "the file of the method word_level was another one than that of this version."
+    changed = valid().method.model_copy(update={"source_sha256": "0" * 64})
+    for record, times in ((valid(), 0), (valid().model_copy(update={"method": changed}), 1)):
+        (verdict,) = Validator().validate([written(tmp_path / str(times), record)])
+        assert (verdict.problems, verdict.warnings.count(told)) == ((), times)
+
+
 def changed_hypotheses(folder: Path) -> str:
     path = folder / f"{WORD}.s2.test.txt"
     path.write_text(path.read_text().replace("Haus", "Heim"))

@@ -86,6 +86,38 @@ def git(folder: Path, *words: str) -> None:
 RECORD, REVIEWS = "leaderboard/results/synthetic/a.s1.json", "leaderboard/results/reviews.toml"
 
 
+LOOK = "Refuse records together with anything else"
+
+
+def looked_at(folder: Path, changed: list[str]) -> tuple[subprocess.CompletedProcess[str], str]:
+    """The first look at a pull request that changes these files, merged into another state of main; and its summary."""
+    folder.mkdir()
+    git(folder, "init", "-b", "main")
+    for name in ("README.md", "leaderboard/results/gone.txt", "leaderboard/results/kept.txt", "bench/gone.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("there")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "base")
+    git(folder, "switch", "-c", "pull")
+    for name in changed:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "gone" in name:
+            path.unlink()
+        else:
+            path.write_text("changed")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "pull")
+    git(folder, "switch", "main")
+    (folder / "CHANGELOG.md").write_text("meanwhile")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "meanwhile")
+    git(folder, "merge", "--no-ff", "-m", "merge", "pull")
+    summary = folder.parent / "summary.md"
+    summary.write_text("")
+    return run(script(LOOK), folder, GITHUB_STEP_SUMMARY=str(summary)), summary.read_text()
+
+
 @pytest.mark.parametrize(
     ("changed", "refused"),
     [
@@ -102,37 +134,33 @@ RECORD, REVIEWS = "leaderboard/results/synthetic/a.s1.json", "leaderboard/result
 )
 def test_a_pull_request_with_records_has_nothing_else_in_it(tmp_path, changed, refused):
     """Else its own validator would judge its records, or its author would review them."""
-    git(tmp_path, "init", "-b", "main")
-    for name in ("README.md", "leaderboard/results/gone.txt", "bench/gone.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("there")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "base")
-    git(tmp_path, "switch", "-c", "pull")
-    for name in changed:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if "gone" in name:
-            path.unlink()
-        else:
-            path.write_text("changed")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "pull")
-    git(tmp_path, "switch", "main")
-    (tmp_path / "CHANGELOG.md").write_text("meanwhile")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "meanwhile")
-    git(tmp_path, "merge", "--no-ff", "-m", "merge", "pull")
-    done = run(script("Refuse records together with anything else"), tmp_path)
+    done, _ = looked_at(tmp_path / "clone", changed)
     assert (done.returncode, done.stderr) == (int(refused is not None), "")
     assert done.stdout.startswith("::error::") == (refused is not None)
     assert (refused or "") in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ([RECORD], []),
+        ([RECORD, "leaderboard/results/gone.txt"], ["D\tleaderboard/results/gone.txt"]),
+        ([RECORD, "leaderboard/results/kept.txt"], ["M\tleaderboard/results/kept.txt"]),
+        (["README.md"], []),
+    ],
+    ids=["new", "removed", "changed", "no record"],
+)
+def test_published_files_that_a_pull_request_changes_or_removes_are_named(tmp_path, changed, told):
+    done, summary = looked_at(tmp_path / "clone", changed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"::warning::{len(told)} published files") == bool(told)
+    assert [line for line in summary.splitlines() if line != "```"] == told
+
+
 def test_the_pull_requests_own_code_is_not_run_before_what_it_changes_was_looked_at():
     checkout, look, *_ = workflow("leaderboard.yml")["jobs"]["validate"]["steps"]
     assert checkout["with"]["fetch-depth"] == 2
-    assert look["name"] == "Refuse records together with anything else"
+    assert look["name"] == LOOK
     assert look["if"] == "github.event_name == 'pull_request'"
 
 

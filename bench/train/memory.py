@@ -9,6 +9,8 @@ from functools import cache
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's names and numbers for ``mallopt``."""
 LARGEST = 2**31 - 1  # bytes: mallopt takes an int
+OLD_LARGEST = 32 * 2**20
+"""Where the first of them may be no larger, as in earlier versions of glibc."""
 
 
 @cache
@@ -23,4 +25,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return all(library.mallopt(option, LARGEST) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+    mapped = any(library.mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (LARGEST, OLD_LARGEST))
+    return mapped and library.mallopt(M_TRIM_THRESHOLD, LARGEST) == 1

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bench.errors import DataError, UsageError
 from bench.records import Stored
+from bench.registry import built_in_hashes
 from bench.results import Record, Speed
 from bench.ruleset import RULES
-from bench.validation.record import MOST_SEEDS
+from bench.validation.record import MOST_SEEDS, model_of
 from leaderboard.recipes import comparable, seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
 from leaderboard.reviews import Review, content_of, read_reviews
@@ -60,10 +61,11 @@ def contents(paths: Iterable[Path]) -> Contents:
 
 
 def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
-    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it, and
-    speeds said to have been measured together with its own.
+    """What is wrong with the place of each record: its name, its folder, its row's other seeds, another like it or of
+    the same model, and speeds said to have been measured together with its own.
     """
     first: dict[Key, Path] = {}
+    models: dict[tuple[str, str, str], int] = {}
     unequal = _unequal_speeds(known)
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for path, stored in known.items():
@@ -73,6 +75,9 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     found: dict[Path, tuple[str, ...]] = {}
     for path, stored in known.items():
         record, problems = stored.record, list[str]()
+        model = record.artifacts.get(model_of(record), "")
+        if model and (seed := models.setdefault((record.dataset, record.row, model), record.seed)) != record.seed:
+            problems.append(f"its model is that of seed {seed}: a seed is a training of its own.")
         if path.name != record.file:
             problems.append(f"the file must be called {record.file!r}.")
         if path.absolute().parent.name != record.dataset:
@@ -108,7 +113,8 @@ def _unequal_speeds(known: Mapping[Path, Stored]) -> dict[str, list[str]]:
 
 
 def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
-    """Why a record that is right will not be ranked, or has nothing to be compared with."""
+    """Why a record that is right will not be ranked, has nothing to be compared with, or was made by other code."""
+    sources = built_in_hashes()
     finished = [stored.record for stored in known.values() if stored.record.status == "ok"]
     plain = {comparable(record) for record in finished if record.role == "baseline"}
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -122,6 +128,8 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             warnings.append(f"{count} of the {required} seeds that a ranked row needs have finished.")
         if record.status == "ok" and record.role == "method" and comparable(record) not in plain:
             warnings.append(f"no plain student of their table has finished ({record.dataset}, {record.preset}).")
+        if sources.get(name := record.method.name, record.method.source_sha256) != record.method.source_sha256:
+            warnings.append(f"the file of the method {name} was another one than that of this version.")
         found[path] = tuple(warnings)
     return found
 

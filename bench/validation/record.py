@@ -15,10 +15,11 @@ from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
 from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statistics
 from bench.records import Stored, check_files
-from bench.results import SCHEMA_VERSION, Record, Score
+from bench.results import SCHEMA_VERSION, Record, Score, shared_part
 from bench.ruleset import RULES
 from bench.texts import Text
 from bench.validation.text import foreign
+from leaderboard.recipes import budget_asked
 
 TOLERANCE = 1e-6
 """By which a score may differ from one that is computed again."""
@@ -76,6 +77,7 @@ class Check:
         if record.created > datetime.now(UTC) + AHEAD:
             yield f"created, {record.created:%Y-%m-%d %H:%M} UTC, is in the future."
         yield from foreign(record)
+        yield from self._role()
         yield from self._budget()
         yield from self._seeds()
         yield from self._phases()
@@ -88,9 +90,22 @@ class Check:
             for test_set, found in record.scores.items():
                 yield from (f"{test_set}: {problem}" for problem in self._score(test_set, found))
 
+    def _role(self) -> Iterator[str]:
+        """Whether it is what its method's name says, with the settings that its search chose."""
+        record = self.record
+        role = record.method.name if record.method.name in ("teacher", "baseline") else "method"
+        if record.role != role:
+            yield f"it is a row of {record.method.name!r} and says that its role is {record.role!r}."
+        won = record.sweep.best.values if record.sweep else {}
+        for name in won.keys() - shared_part(record.method.name, won).keys():
+            if record.method.settings.get(name.partition(".")[2]) != won[name]:
+                yield f"its setting {name} is not that of the trial that won."
+
     def _budget(self) -> Iterator[str]:
-        """Whether its limit is the recipe's, and it says what was spent of it."""
+        """Whether it is the recipe's, and says what was spent of it."""
         record, budget = self.record, self.record.budget
+        if budget.kind != (kind := "tokens" if record.role == "teacher" else budget_asked(record)):
+            yield f"its budget is one of {budget.kind}, the recipe's is one of {kind}."
         if budget.kind == "tokens":
             part, value = "teacher_training" if record.role == "teacher" else "training", "target_tokens"
         else:
@@ -119,6 +134,10 @@ class Check:
                 yield f"it has no wall time of {', '.join(missing)}."
             if not own or any(phase.artifact not in record.artifacts.values() for phase in record.phases):
                 yield "its phases are not those of the artifacts it names."
+            told = {(phase.kind, phase.artifact) for phase in record.phases if phase.artifact}
+            for name, kind in ((model_of(record), "training"), ("scores", "evaluation")):
+                if (kind, record.artifacts.get(name)) not in told:
+                    yield f"its {kind} has no phase: what it cost is not told."
             if missing := [
                 name for name in record.scores if name != RULES.selection and not record.test_access.get(name)
             ]:
@@ -152,8 +171,6 @@ class Check:
             yield f"it has no scores of {', '.join(missing)}."
         if self._sets and (unknown := [name for name in record.scores if name not in self._sets]):
             yield f"{record.dataset} has no text {', '.join(unknown)}."
-        if not record.phases:
-            yield "it has no phases: what it cost is not told."
 
     def _score(self, test_set: str, found: Score) -> Iterator[str]:
         """Whether the scores of a test set are those of its files, and these are of its text."""
@@ -187,6 +204,11 @@ class Check:
             yield f"the statistics of sentence {sentence} are not those of its output and reference."
         if found.degenerate and found.degenerate != (counts := degenerate(lines, text.source, text.target, counted)):
             yield f"degenerate outputs are {counts}, not {found.degenerate}."
+
+
+def model_of(record: Record) -> str:
+    """The name of the artifact that its model is from."""
+    return "teacher" if record.role == "teacher" else "student"
 
 
 def _differs(name: str, recorded: float, computed: float | None, source: str) -> Iterator[str]:
