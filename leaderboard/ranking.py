@@ -173,10 +173,14 @@ class Table:
 
 def machine(environment: Environment) -> str:
     """The machine that a record comes from, as its table names it."""
-    return (
-        f"{environment.cpu}, {environment.cores} cores, {environment.threads} threads, {environment.device}, "
-        f"{environment.precision}"
+    parts = (
+        environment.cpu,
+        f"{environment.cores} core{'s' * (environment.cores != 1)}",
+        f"{environment.threads} thread{'s' * (environment.threads != 1)} a task",
+        environment.device,
+        environment.precision,
     )
+    return ", ".join(parts)
 
 
 def aggregate(records: Iterable[Record], rules: Ruleset = RULES, reviews: Sequence[Review] = ()) -> tuple[Table, ...]:
