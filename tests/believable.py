@@ -31,7 +31,7 @@ def load(folder: Path) -> Splits:
 
 def six_sentences() -> Dataset:
     """A data set to stand in place of the embedded one."""
-    return Dataset("synthetic", "", ("xa", "xb"), "", "", load)
+    return Dataset("synthetic", "", ("src", "tgt"), "", "", load)
 
 
 def valid(seed: int = 1, **fields) -> Record:

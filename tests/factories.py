@@ -95,7 +95,7 @@ def make_record(
     values: dict[str, Any] = {
         "row": row,
         "dataset": dataset,
-        "languages": ("xa", "xb"),
+        "languages": ("src", "tgt"),
         "preset": "quick",
         "role": role,
         "method": MethodRecord(

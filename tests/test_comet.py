@@ -26,7 +26,7 @@ HISTORY = [
     {"stage": 0, "update": 10, "tokens": 100, "dev_loss": 3.5, "dev_nll": 3.25},
     {"stage": 1, "update": 5, "tokens": 50, "dev_loss": 3.0, "dev_nll": 2.75},
 ]
-ORIGIN = TrialOrigin("synthetic", ("xa", "xb"), preset("quick"), "word_level", {"alpha": 0.5}, "5eed" * 16)
+ORIGIN = TrialOrigin("synthetic", ("src", "tgt"), preset("quick"), "word_level", {"alpha": 0.5}, "5eed" * 16)
 
 
 @pytest.fixture(autouse=True)

@@ -67,7 +67,7 @@ def test_ranked_tables_come_first_and_the_open_track_last():
     unranked = standings(preset(7))
     (group,) = groups([unranked, opened, official])
     assert [card.standings for card in group.cards] == [official, opened, unranked]
-    assert (group.dataset, group.languages, group.further) == ("synthetic", ("xa", "xb"), ())
+    assert (group.dataset, group.languages, group.further) == ("synthetic", ("src", "tgt"), ())
 
 
 def test_many_tables_are_listed_and_the_page_stays_light(tmp_path):

@@ -27,7 +27,7 @@ def load(folder: Path) -> Splits:
 
 def data(monkeypatch, passed_on: dict[str, str], loader=load) -> str:
     """In place of the embedded data set, one of three sentences; returns its identity."""
-    found = Dataset("synthetic", "", ("xa", "xb"), "", "", loader, passed_on=passed_on)
+    found = Dataset("synthetic", "", ("src", "tgt"), "", "", loader, passed_on=passed_on)
     monkeypatch.setitem(datasets.DATASETS, "synthetic", found)
     return content_hash(found.identity())
 

@@ -173,7 +173,7 @@ def test_damaged_hypotheses_are_not_tracked(tmp_path: Path) -> None:
         row_experiment(path, None)
 
 
-ORIGIN = TrialOrigin("synthetic", ("xa", "xb"), preset("quick"), "word_level", {"alpha": 0.5, "top": 3}, "5eed" * 16)
+ORIGIN = TrialOrigin("synthetic", ("src", "tgt"), preset("quick"), "word_level", {"alpha": 0.5, "top": 3}, "5eed" * 16)
 
 
 def test_a_trial_is_tracked_with_its_values(history: Path) -> None:
