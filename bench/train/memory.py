@@ -14,16 +14,16 @@ OLD_LARGEST = 32 * 2**20
 
 
 @cache
-def keep_freed_memory() -> bool:
-    """Have freed memory serve the next update, in this process from now on; whether the C library can do that.
+def keep_freed_memory() -> None:
+    """Have freed memory serve the next update, in this process from now on; a C library other than glibc stays as it is.
 
     By default glibc maps every tensor of some size anew and gives it back to the system when it is freed. An update
     makes and frees the same tensors as the one before, so each would be cleared by the kernel page by page once an
     update: 6 % of the time of AIO-KD, whose students of one update come one after the other. Only the C library's
-    allocation changes, no result; the process's peak of resident memory stays what the largest update needs.
+    allocation changes, no result. Peak memory was the same with it; but the process keeps what it has taken.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    library = ctypes.CDLL(None)
-    mapped = any(library.mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (LARGEST, OLD_LARGEST))
-    return mapped and library.mallopt(M_TRIM_THRESHOLD, LARGEST) == 1
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        if not library.mallopt(M_MMAP_THRESHOLD, LARGEST):
+            library.mallopt(M_MMAP_THRESHOLD, OLD_LARGEST)
+        library.mallopt(M_TRIM_THRESHOLD, LARGEST)

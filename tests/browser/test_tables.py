@@ -72,9 +72,8 @@ def test_the_filter_takes_all_words_and_says_how_many_rows_are_left(table: Page)
     table.get_by_label("Filter").fill("AIO 3-")
     assert table.locator(f"{ROWS}:visible").count() == 2
     expect(table.locator("#told")).to_have_text("2 of 12 rows")
-    table.get_by_label("Filter").fill(
-        "2026"
-    )  # the year of every row's date: the filter asks for names, not for figures
+    # The year of every row's date: the filter asks for names, not for figures.
+    table.get_by_label("Filter").fill("2026")
     expect(table.locator("#told")).to_have_text("0 of 12 rows")
     table.get_by_label("Filter").fill("no such row")
     expect(table.locator("#told")).to_have_text("0 of 12 rows")
