@@ -15,7 +15,7 @@ OLD_LARGEST = 32 * 2**20
 
 @cache
 def keep_freed_memory() -> None:
-    """Have freed memory serve the next update, in this process from now on; a C library other than glibc stays as it is.
+    """Have freed memory serve the next update, in this process from now on; only glibc is told so.
 
     By default glibc maps every tensor of some size anew and gives it back to the system when it is freed. An update
     makes and frees the same tensors as the one before, so each would be cleared by the kernel page by page once an
