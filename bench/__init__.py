@@ -8,7 +8,7 @@ ENGINE = {
     "teacher": 4,
     "text": 3,
     "signals": 1,
-    "student": 4,
+    "student": 5,
     "dev": 3,
     "sweep": 1,
     "scores": 3,

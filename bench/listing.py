@@ -107,12 +107,14 @@ def doctor(folder: Path) -> list[Entry]:
         said = "ready" if usable else f"not here: python -m bench data fetch {name}"
         entries.append(Entry(f"data {name}", said))
     optional = (
-        ("ctranslate2", "export --format ctranslate2"),
-        ("ray", "run --cluster ray"),
-        ("sacremoses", "run --metric legacy-bleu"),
-        ("unbabel-comet", "run --metric comet:PATH"),
+        ("ctranslate2", "CTranslate2's speeds and export --format ctranslate2 need it: pip install ctranslate2"),
+        ("ray", "run --cluster needs it: pip install 'ray[client]'"),
+        ("sacremoses", "run --metric legacy-bleu needs it: pip install sacremoses"),
+        (
+            "unbabel-comet",
+            "run --metric comet:PATH needs it, in an environment with NumPy 1: "
+            "pip install unbabel-comet 'setuptools<81'",
+        ),
     )
-    for package, purpose in optional:
-        found = installed(package)
-        entries.append(Entry(package, found or f"not installed; {purpose} needs it: pip install {package}"))
+    entries += [Entry(package, installed(package) or f"not installed; {need}") for package, need in optional]
     return entries

@@ -348,3 +348,7 @@ class Method(ABC):
     def padding_invariant(self) -> bool:
         """Whether adding padding leaves the loss unchanged."""
         return True
+
+    def divisible(self) -> bool:
+        """Whether the loss of a micro-batch is the sum of its parts', so that it may be cut to fit memory or be shared out."""
+        return self.padding_invariant()

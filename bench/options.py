@@ -51,7 +51,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--track", type=click.Choice(["official", "open"]),
-            help="official (the default): one list of trials for all methods; open: a sampler that learns, unranked.",
+            help="official (the default): one list of trials for all methods; open: a sampler that learns, in tables of its own.",
         ),
         click.option("--sampler", type=click.Choice(["tpe", "gp"]), help="Of the open track; default: tpe."),
         click.option(
@@ -83,7 +83,7 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--silence", type=click.FloatRange(min=0, min_open=True), default=1800.0, show_default=True,
-            metavar="SECONDS", help="A task without progress for so long has timed out.",
+            metavar="SECONDS", help="A student's training without progress for so long has timed out.",
         ),
         click.option(
             "--cluster", default="local", show_default=True,

@@ -315,7 +315,7 @@ class Planner:
             sweep: what decides on the values that this training takes in place of the preset's and the method's.
             asked: the open track's study and the trial's number, for values that are known only when it starts.
         """
-        if self.processes > 1 and not method.padding_invariant():
+        if self.processes > 1 and not method.divisible():
             raise UsageError(
                 f"{method.name}: its loss depends on which pairs share a batch, so --processes cannot share one out."
             )
@@ -354,8 +354,7 @@ class Planner:
         needs = {task.key: task for task in (self._corpus(), teacher, *texts, *signals, sweep) if task is not None}
         passes = {TeacherUse.NONE: 3.0, TeacherUse.FROZEN: 7.0, TeacherUse.JOINT: 9.0}[method.teacher]
         work = preset.training.target_tokens * _size(shape) * passes
-        divisible = method.padding_invariant()
-        return self._task("student", label, inputs, *needs.values(), work=work, divisible=divisible)
+        return self._task("student", label, inputs, *needs.values(), work=work, divisible=method.divisible())
 
     def _row(
         self, role: Any, method: Method, delivery: Delivery, seed: int, model: Task, sweep: SweepPlan | None = None

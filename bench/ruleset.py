@@ -128,7 +128,7 @@ class Ruleset:
             "not significantly different, which is no proof that they are equal.",
             f"An interval of a difference comes from the same error, is to hold the true one in {100 * self.level:g} % "
             "of cases, and is not corrected for the number of rows.",
-            f"Two rows by themselves (bench compare) are tested by {self.randomisations:,} trials that deal their "
+            f"Two rows by themselves (python -m bench compare) are tested by {self.randomisations:,} trials that deal their "
             "outputs out anew, sentence by sentence, and by their own seeds only, which finds less with few seeds.",
             "A row's rank is one more than the number of rows that are significantly better by the tests of all pairs; "
             "of rank 1 are those that no row is significantly better than. Ties are not transitive: two rows that "

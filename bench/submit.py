@@ -96,7 +96,7 @@ def described(submission: Submission, store: Path) -> list[str]:
         f"  python -m bench validate {store}",
         f"  git add {store}",
         '  git commit -m "Rows of ..."',
-        "  git push, and open a pull request: its checks validate the rows again.",
+        "  git push, on a branch of your fork, and open a pull request: its checks validate the rows again.",
     ]
 
 

@@ -49,7 +49,7 @@ class Review(Frozen):
     def _consistent(self) -> Self:
         if (self.verdict in WITHDRAWN) == (self.content is not None):
             raise ValueError(
-                "a re-scored or re-run row has the content that bench validate prints, and no other one has"
+                "a re-scored or re-run row has the content that python -m bench validate prints, and no other one has"
             )
         if (self.verdict == "superseded") != (self.by_row is not None):
             raise ValueError("a superseded row has a by_row, and no other one has")

@@ -40,14 +40,15 @@ def together(table: Table) -> str | None:
 
 
 def engines(table: Table, fingerprint: str) -> tuple[tuple[str, str], ...]:
-    """Each engine and precision that a table has a column for: the headlines, and what else was measured in that go."""
+    """Each engine and precision that a table has a column for: those with a figure in that go, the headlines first."""
     found = {
         (each.engine, each.precision)
         for row in table.rows
         if (of := measured(row, fingerprint)) and of[1].fingerprint == fingerprint
         for each in of[1].engines
+        if _best(each)
     }
-    return HEADLINES + tuple(sorted(found - set(HEADLINES)))
+    return tuple(each for each in HEADLINES if each in found) + tuple(sorted(found - set(HEADLINES)))
 
 
 def headlines(row: Row, fingerprint: str, columns: Sequence[tuple[str, str]] = HEADLINES) -> tuple[Headline, ...]:

@@ -83,9 +83,9 @@ class AlignToDistill(Method):
     """(1 - a) * label-smoothed CE + a * CE(p_T, p_S) + b * decay^(epoch - 1) * (D_encoder + (D_self + D_cross) / 2).
 
     Here a is alpha and b is beta. D compares the teacher's attention maps with the student's after the alignment, which
-    trains with the student and is not delivered. The defaults are the released code's behaviour: softmax over whole
-    maps with padding and future positions included, D summed over sentences and maps, the response averaged over
-    padding too.
+    trains with the student and is not delivered. The defaults are the released code's behaviour, but for its random
+    mixture of the teacher's heads (``teacher_conv=frozen_random``): softmax over whole maps with padding and future
+    positions included, D summed over sentences and maps, the response averaged over padding too.
 
     The clean form, whose D does not grow with the batch, is ``mask_pads=true align_reduction=mean_per_map beta=3600``.
     The release adds up 24 maps of about 150 sentences (4,096 tokens), so that 3,600 times their mean weighs the same.
@@ -138,6 +138,11 @@ class AlignToDistill(Method):
 
     def padding_invariant(self) -> bool:
         return self.settings.mask_pads
+
+    def divisible(self) -> bool:
+        # A sum over sentences, times the tokens of a part, loses weight with each cut; a mean does not.
+        options = self.settings
+        return options.mask_pads and (not options.beta or options.align_reduction == "mean_per_map")
 
     def modules(self, student: ModelConfig, teacher: ModelConfig) -> nn.Module | None:
         if not self.settings.beta:

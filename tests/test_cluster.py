@@ -197,7 +197,7 @@ def test_a_node_that_could_not_do_its_part_is_refused(greeting, message):
 
 def test_without_ray_its_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"not installed: pip install ray$"):
+    with pytest.raises(UsageError, match=r"not installed: pip install 'ray\[client\]'$"):
         RayPool(act, SLOTS, "ray", folder=tmp_path)
 
 

@@ -32,14 +32,17 @@ from bench.sweep.pool import Attempt
 from bench.sweep.space import Point, with_point
 from bench.train import distributed
 from bench.train.trainer import EVALUATION, Report, Trainer, new_network
+from bench.train.update import derived_seed
 
 
 def teacher(phase: Phase, folder: Path) -> Mapping[str, Any]:
     """Train the teacher like a plain student of its own shape and budget."""
-    shape = ModelConfig.model_validate(phase.task.inputs["architecture"])
+    inputs = phase.task.inputs
+    shape = ModelConfig.model_validate(inputs["architecture"])
     method = load_methods().get("baseline")()
-    config = TrainConfig.model_validate(phase.task.inputs["training"])
-    return _train(phase, folder, method, config, shape, shape, shape, teacher=None, texts=[phase.corpus("train")])
+    config = TrainConfig.model_validate(inputs["training"])
+    texts = [phase.corpus("train")]
+    return _train(phase, folder, method, config, shape, shape, shape, seed=inputs["seed"], teacher=None, texts=texts)
 
 
 def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
@@ -65,7 +68,12 @@ def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
     if "signals" in inputs:
         folders = [phase.store.get("signals", key).folder for key in inputs["signals"]]
         texts = [TaughtText(*each) for each in zip(texts, folders, strict=True)]
-    trained = _train(phase, folder, method, config, shape, student_shape, teacher_shape, teacher=teacher, texts=texts)
+    # A stream of its own: by that of its teacher it would start from the teacher's first weights, as far as their shapes
+    # agree, with the same batches in the same order, which helps whoever learns from a teacher and nobody else.
+    seed = derived_seed(inputs["seed"], "student")
+    trained = _train(
+        phase, folder, method, config, shape, student_shape, teacher_shape, seed=seed, teacher=teacher, texts=texts
+    )
     return {**trained, "point": dict(point), "settings": method.settings.model_dump(mode="json")}
 
 
@@ -106,10 +114,11 @@ def _train(
     student: ModelConfig,
     teacher_shape: ModelConfig,
     *,
+    seed: int,
     teacher: Transformer | Callable[[], Transformer] | None,
     texts: Sequence[EncodedCorpus],
 ) -> Mapping[str, Any]:
-    seed, device, tokenizer = phase.task.inputs["seed"], torch.device(phase.place.device), phase.tokenizer()
+    device, tokenizer = torch.device(phase.place.device), phase.tokenizer()
     network = new_network(shape, tokenizer.size, seed)
     selection = SearchConfig.model_validate(phase.task.inputs["selection"] or {"beam": 1})
     dev_text = read_lines(phase.need("corpus").folder / DEV / "target.txt")

@@ -249,7 +249,7 @@ def _connected(address: str, cores: int) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--cluster needs Ray, which is not installed: pip install ray") from error
+        raise UsageError("--cluster needs Ray, which is not installed: pip install 'ray[client]'") from error
     options: dict[str, Any] = {"address": address}
     if address == "ray":
         options = {
