@@ -6,12 +6,14 @@ from typing import Any
 
 import micro
 import pytest
+import torch
 
 from bench.config import TokenizerConfig, preset
 from bench.data.batches import EncodedCorpus
 from bench.data.datasets import get_dataset
 from bench.data.tokenizer import Tokenizer
 from bench.measure.quality import sentence_bleu
+from bench.nmt.export import load_model
 from bench.nmt.search import Hypothesis
 from bench.phases import Place, carry_out
 from bench.phases.decoding import _closest
@@ -143,3 +145,24 @@ def test_what_a_killed_attempt_took_is_in_the_ledger(corpus: Path, tmp_path: Pat
     assert sum(details["seconds"].values()) == pytest.approx(details["wall"], rel=0.02, abs=0.2)
     assert details["wall"] > 7.5
     assert not left.exists()
+
+
+def test_a_student_starts_like_the_other_methods_and_not_like_its_teacher(corpus: Path, tmp_path: Path) -> None:
+    still = {f"{part}.learning_rate": 1e-30 for part in ("training", "teacher_training")}
+    identity = get_dataset(str(corpus), ("aa", "bb")).identity(None)
+    plan = Planner("corpus", identity, preset("quick", micro.SETTINGS | still), load_methods(), "cpu").plan(
+        ["word_level"], {}, [1]
+    )
+    place = Place(tmp_path, str(corpus), ("aa", "bb"))
+    made = {
+        task.label: carry_out(task, place)
+        for task in plan.tasks
+        if task.kind in ("tokenizer", "corpus", "teacher", "student")
+    }
+    teacher, plain, student = (
+        load_model(made[f"{name}, seed 1"].folder).state_dict() for name in ("teacher", "baseline", "word_level")
+    )
+    drawn = [name for name, weights in student.items() if weights.std() > 0.01]
+    assert drawn and set(drawn) <= set(teacher)
+    assert not any(torch.allclose(student[name], teacher[name]) for name in drawn)
+    assert all(torch.allclose(student[name], plain[name], atol=1e-20) for name in student)
