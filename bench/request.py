@@ -105,6 +105,8 @@ def resolve(request: Request) -> Prepared:
     here = default_slots(device)
     if device != "cpu" and request.processes > len(here.devices):
         raise UsageError(f"--processes {request.processes} needs as many GPUs; there are {len(here.devices)}.")
+    if device != "cpu" and request.processes > 1 and request.cluster != "local":
+        raise UsageError("--processes does not go with --cluster on GPUs: a worker of a cluster has one GPU at most.")
     slots = _slots(request, here)
     identity, kind = dataset.identity(request.data_dir), device.split(":")[0]
     planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes, metrics)

@@ -158,7 +158,8 @@ class Ruleset:
             "all seeds of a row share.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
-            "shown and charged to nothing, as is the counting of operations.",
+            "shown and charged to nothing, as is the counting of operations; but in a training one update in a hundred and "
+            "the first two of each stage are counted as they are made, and take about three times as long as others.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
             "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
             "that whoever builds the page has stated.",

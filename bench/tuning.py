@@ -56,7 +56,8 @@ class Tuning(AbstractContextManager["Tuning"]):
         with ExitStack() as opened:
             for plan in sweeps:
                 # On the open track a longer sweep goes on with the study of a shorter one; an official list is its own.
-                identity = plan.task if preset.tuning.track == "official" else plan.trials[0][0]
+                # What a trial's dev BLEU follows from, search included, is in the address of its decoding of dev.
+                identity = plan.task if preset.tuning.track == "official" else plan.trials[0][1]
                 name = f"{dataset}.{plan.method}.{identity.key[:8]}{place}"
                 study = open_study(name, plan.space, preset.tuning, folder / f"{name}.journal", storage)
                 opened.callback(study.close)

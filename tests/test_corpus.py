@@ -141,6 +141,14 @@ def test_cleaning_drops_leaks_from_train_only_and_counts_all() -> None:
     assert cleaned(done, "mine") == done
 
 
+def test_dev_pairs_that_are_tested_on_are_told() -> None:
+    both = text_of(("a", "x"), ("b", "y"))
+    splits = Splits(train=text_of(("c", "z")), dev=both, tests={"one": text_of(("b", "y"), ("d", "w"))})
+    done = cleaned(splits, "mine")
+    assert done.dev == both
+    assert done.notes == ("1 dev pair equal to a test pair: what is chosen on dev is chosen on these too",)
+
+
 def test_a_split_with_nothing_left_is_refused() -> None:
     with pytest.raises(DataError, match="mine: the training set has no usable pair"):
         cleaned(Splits(text_of(("a", "x")), text_of(("a", "x")), {"test": text_of(("b", "y"))}), "mine")

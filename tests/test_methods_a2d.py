@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,25 @@ def test_the_clean_form_ignores_padding_and_the_size_of_the_batch(norm: str) -> 
     assert toy.method.padding_invariant()
     assert toy.loss(wide).item() / wide.tokens == pytest.approx(once, rel=1e-5)
     assert toy.loss(twice).item() / twice.tokens == pytest.approx(once, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "divisible"),
+    [
+        ({}, False),
+        ({"mask_pads": True}, False),  # each part's sum over sentences would count by the part's tokens only
+        ({"mask_pads": True, "beta": 0.0}, True),
+        (CLEAN, True),
+    ],
+)
+def test_a_batch_is_cut_only_where_its_loss_is_that_of_its_parts(settings: dict[str, Any], divisible: bool) -> None:
+    toy = Toy.of(AlignToDistill(settings))
+    assert toy.method.divisible() is divisible
+    sources, targets = toy_pairs(8)
+    # Two halves alike, so that a mean over sentences is the same in each.
+    batch, half = Batch.of(2 * sources[:4], 2 * targets[:4]), Batch.of(sources[:4], targets[:4])
+    agree = toy.loss(batch).item() == pytest.approx(2 * toy.loss(half).item(), rel=1e-5)
+    assert agree is divisible
 
 
 def test_the_released_form_depends_on_both() -> None:

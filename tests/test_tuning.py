@@ -414,6 +414,12 @@ class TestOpenTrack:
         with pytest.raises(UsageError, match="several trials to learn from"):
             prepare(micro.request(tmp_path, corpus=corpus, track="open"))
 
+    def test_a_sweep_by_another_search_has_a_study_of_its_own(self, corpus, tmp_path):
+        micro.run_here(micro.request(tmp_path, corpus=corpus, trials=2, track="open"))
+        other = micro.request(tmp_path, corpus=corpus, trials=2, track="open", settings={"search.beam": 1})
+        micro.run_here(other)
+        assert len(list((other.runs / "sweeps").glob("*.journal"))) == 2
+
     def test_a_longer_sweep_goes_on_with_the_study(self, corpus, tmp_path):
         request = micro.request(tmp_path, corpus=corpus, trials=2, track="open")
         micro.run_here(request)

@@ -134,7 +134,7 @@ def disjoint_lines(text: ParallelText, *others: ParallelText) -> list[int]:
 def cleaned(splits: Splits, name: str) -> Splits:
     """What every data set goes through: no pair with an empty side, and no dev or test pair in training.
 
-    Pairs are dropped, never changed, and each number dropped becomes a note.
+    Pairs are dropped, never changed, and each number dropped becomes a note. So do dev pairs that are test pairs too.
 
     Raises:
         DataError: nothing is left of a split of the data set ``name``.
@@ -153,6 +153,8 @@ def cleaned(splits: Splits, name: str) -> Splits:
     train = without_pairs(filled_train, {pair for text in (dev, *tests.values()) for pair in text.pairs()})
     if leaked := len(filled_train) - len(train):
         notes.append(f"{counted(leaked, 'training pair')} equal to a dev or test pair dropped")
+    if told := len(dev) - len(without_pairs(dev, {pair for text in tests.values() for pair in text.pairs()})):
+        notes.append(f"{counted(told, 'dev pair')} equal to a test pair: what is chosen on dev is chosen on these too")
     for what, text in {"training": train, "dev": dev, **tests}.items():
         if not len(text):
             raise DataError(f"{name}: the {what} set has no usable pair.")

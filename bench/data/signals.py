@@ -58,6 +58,11 @@ class TaughtText(EncodedCorpus):
         if not fits or len(self._ids) != len(self._shares):
             raise DataError(f"the signals in {folder} are damaged, or those of another text: their sizes do not fit.")
 
+    @property
+    def kept(self) -> int:
+        """How many of the teacher's likeliest tokens there are at each position."""
+        return int(self._ids.shape[1])
+
     def batch(self, indices: Indices) -> TaughtBatch:
         plain, places = super().batch(indices), self.places(indices)
         signals = torch.from_numpy(self._ids[places].astype(np.int64)), torch.from_numpy(self._shares[places])

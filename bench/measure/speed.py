@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ LADDER = 2
 """The best batch is looked for from the fixed size halved so many times, doubling up to the whole file at once."""
 
 Clock = Callable[[], float]
+Memory = TypeVar("Memory")
 
 
 class Job(Frozen):
@@ -122,8 +123,8 @@ def ladder(batch_tokens: int, pieces: int) -> Iterator[int]:
 
 
 def measure(
-    job: Job, engine: Engine, peak: Callable[[], int | None], clock: Clock = time.perf_counter
-) -> tuple[tuple[Timing, ...], Translation, int | None]:
+    job: Job, engine: Engine, peak: Callable[[], Memory], clock: Clock = time.perf_counter
+) -> tuple[tuple[Timing, ...], Translation, Memory]:
     """All timings of one engine, greedy and with the search's beam; what beam search gave in the fixed batch; and the
     peak memory by then, before batches are tried that nobody would use."""
     protocol, timings = job.protocol, dict[tuple[int, str], Timing]()
@@ -224,15 +225,18 @@ def _timed(run: Callable[[], Translation], clock: Clock) -> tuple[Translation, f
 def carried_out(job: Job) -> Measured:
     """Load the engine, which is not timed, and measure it."""
     engine, cpu = load_engine(job.engine), CpuWatch()
-    timings, result, host_memory = measure(job, engine, host_peak)
-    gpu = gpu_use(job.gpu) if job.gpu else None
+
+    def peak() -> tuple[int | None, int | None]:
+        return host_peak(), gpu_use(job.gpu).memory if job.gpu else None
+
+    timings, result, (host_memory, device_memory) = measure(job, engine, peak)
     return Measured(
         timings=timings,
         hypotheses=result.lines,
         length_ratio=result.target_pieces / result.source_pieces,
         host_memory=host_memory,
-        device_memory=gpu.memory if gpu else None,
-        shared=gpu.shared if gpu else cpu.shared(),
+        device_memory=device_memory,
+        shared=gpu_use(job.gpu).shared if job.gpu else cpu.shared(),
     )
 
 
