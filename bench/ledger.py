@@ -64,7 +64,7 @@ def phases_of(artifact: Artifact, kind: str, *, own: bool = False, shared_by: in
     return [
         Phase(
             name=NAMES.get((artifact.kind, name), name),
-            kind=_kind(kind, name, own),
+            kind=charge(kind, name, own=own),
             seconds=seconds,
             devices=details.get("processes", 1),
             target_tokens=details.get("target_tokens") if name in COUNTED else None,
@@ -79,8 +79,14 @@ def phases_of(artifact: Artifact, kind: str, *, own: bool = False, shared_by: in
     ]
 
 
-def _kind(kind: str, name: str, own: bool) -> Any:
-    """What a phase is charged as: a frozen teacher's passes are what the method needs of the teacher."""
+def charge(kind: str, name: str, *, own: bool) -> Any:
+    """What a phase is charged as: a frozen teacher's passes are what the method needs of the teacher.
+
+    Args:
+        kind: what its artifact is charged as.
+        name: the phase's.
+        own: whether it is of the row's own model.
+    """
     if name == INTERRUPTED:
         return "interrupted"
     if name == COUNTING:

@@ -350,5 +350,5 @@ class Method(ABC):
         return True
 
     def divisible(self) -> bool:
-        """Whether the loss of a micro-batch is the sum of its parts', so that it may be cut to fit memory or be shared out."""
+        """Whether the loss of a micro-batch is the sum of its parts', so that it may be cut or shared out."""
         return self.padding_invariant()

@@ -51,7 +51,8 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--track", type=click.Choice(["official", "open"]),
-            help="official (the default): one list of trials for all methods; open: a sampler that learns, in tables of its own.",
+            help="official (the default): one list of trials for all methods; open: a sampler that learns, in tables "
+                 "of its own.",
         ),
         click.option("--sampler", type=click.Choice(["tpe", "gp"]), help="Of the open track; default: tpe."),
         click.option(

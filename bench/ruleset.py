@@ -31,6 +31,8 @@ class Ruleset:
     """What they may always miss, for work that is over soon on a machine that does more at a time than it can."""
     spread: float = 0.05
     """The share of its median by which the passes of a timing may differ before it is marked."""
+    floor: float = 2.0
+    """The BLEU that a student must reach for its table to be ranked: below it none has learned to translate."""
     degenerate: float = 0.05
     """The share of degenerate outputs of one kind from which on a row is marked."""
 
@@ -69,8 +71,8 @@ class Ruleset:
             "sentence and without padding, unless the table names another kind. That may be wall-clock time of the "
             "training, or device-hours: then a student whose method needs a teacher pays for that teacher's training "
             "and decoding in full, and trains with what is left. The teacher has a budget of its own, named in the "
-            "recipe. Time buys more on a faster machine: a table of such a budget is of one machine, and a row trained with "
-            "other threads, processes or tasks at a time than the plain student is not placed there.",
+            "recipe. Time buys more on a faster machine: a table of such a budget is of one machine, and a row trained "
+            "with other threads, processes or tasks at a time than the plain student is not placed there.",
             "A row is not placed if the training of a seed took over "
             f"{100 * self.overrun:g} % more than its budget; a number of target tokens may always be exceeded by one "
             "batch in each stage of the training.",
@@ -129,8 +131,8 @@ class Ruleset:
             "not significantly different, which is no proof that they are equal.",
             f"An interval of a difference comes from the same error, is to hold the true one in {100 * self.level:g} % "
             "of cases, and is not corrected for the number of rows.",
-            f"Two rows by themselves (python -m bench compare) are tested by {self.randomisations:,} trials that deal their "
-            "outputs out anew, sentence by sentence, and by their own seeds only, which finds less with few seeds.",
+            f"Two rows by themselves (python -m bench compare) are tested by {self.randomisations:,} trials that deal "
+            "their outputs out anew, sentence by sentence, and by their own seeds only: with few, it finds less.",
             "A row's rank is one more than the number of rows that are significantly better by the tests of all pairs; "
             "of rank 1 are those that no row is significantly better than. Ties are not transitive: two rows that "
             "differ may share a rank, and two that cannot be told apart may have different ones. Within a rank, the "
@@ -138,6 +140,9 @@ class Ruleset:
             "The plain student is ranked as the methods are. The teacher is no student: it has no rank and lowers no "
             "other row's. Rows that are not placed or cannot be tested have none, and there are ranks only where two "
             "students or more were tested.",
+            "By convention nothing is tested or ranked in a table where no student reaches "
+            f"{self.floor:g} {self.metric}: outputs that translate nothing can be told apart, which would pass for a "
+            "finding about methods.",
         ]
 
     def _speed(self) -> list[str]:
@@ -158,8 +163,8 @@ class Ruleset:
             "all seeds of a row share.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
-            "shown and charged to nothing, as is the counting of operations; but in a training one update in a hundred and "
-            "the first two of each stage are counted as they are made, and take about three times as long as others.",
+            "shown and charged to nothing, as is the counting of operations; but in a training one update in a hundred "
+            "and the first two of each stage are counted as they are made, and take about three times as long.",
             "Floating-point operations are counted by PyTorch on a sample and extended to the whole. Energy comes from "
             "hardware counters only; where there are none it is not measured. CO2e and money are shown only by factors "
             "that whoever builds the page has stated.",

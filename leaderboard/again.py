@@ -59,11 +59,11 @@ def again(record: Record, catalog: Catalog) -> Again:
     """
     notes = list(_notes(record, catalog))
     try:
-        given = _options(record.command)
+        given = options_of(record.command)
         values = record.sweep.best.values if record.sweep else {}
         found = [("--set", _assigned(name, value)) for name, value in values.items()]
         _check(found)
-    except _ForeignError as error:
+    except ForeignError as error:
         return Again((), None, (*notes, f"The record’s command is not shown: {error}."))
     shown = [(name, value) for name, value in given if not (name == "--metric" and ":" in value)]
     if len(shown) < len(given):
@@ -100,22 +100,22 @@ def _notes(record: Record, catalog: Catalog) -> Iterator[str]:
         yield "The method does not come with this program: its file is needed, in the folder given by --methods-dir."
 
 
-class _ForeignError(Exception):
+class ForeignError(Exception):
     """Why a command is none that the program writes into a record, as the end of a sentence."""
 
 
-def _options(command: str) -> list[tuple[str, str]]:
+def options_of(command: str) -> list[tuple[str, str]]:
     """The options of a recorded command with their values, as ``--name value`` or ``--name=value``.
 
     Raises:
-        _ForeignError: it is something else than such a command.
+        ForeignError: it is something else than such a command.
     """
     try:
         words = shlex.split(command)
     except ValueError:
         words = []
     if tuple(words[: len(PROGRAM)]) != PROGRAM or not command.isprintable():
-        raise _ForeignError("it is no call of this program")
+        raise ForeignError("it is no call of this program")
     found, rest = list[tuple[str, str]](), iter(words[len(PROGRAM) :])
     for word in rest:
         name, equals, value = word.partition("=")
@@ -127,9 +127,9 @@ def _options(command: str) -> list[tuple[str, str]]:
 def _check(options: Iterable[tuple[str, str]]) -> None:
     for name, value in options:
         if name not in OPTIONS:
-            raise _ForeignError("it has more in it than the program writes into a record")
+            raise ForeignError("it has more in it than the program writes into a record")
         if not re.fullmatch(OPTIONS[name], value, re.ASCII if name != "--set" else 0) or not value.isprintable():
-            raise _ForeignError(f"its {name} has a value that the program does not write into a record")
+            raise ForeignError(f"its {name} has a value that the program does not write into a record")
 
 
 def _assigned(name: str, value: object) -> str:

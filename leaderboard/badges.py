@@ -43,7 +43,8 @@ def badges(standings: Iterable[Standings]) -> tuple[Badge, ...]:
     """A badge for each method (and the plain student) and data set.
 
     A data set may have several tables. A badge speaks of the official table with the most ranked rows among those
-    where the method has one (of equals, the one with the newest record), and of the method's best row there.
+    where the method has one (of equals, the one with the newest record), and of the method's best row of the plain
+    student's shape there, or its best one if none has that.
     """
     rows: dict[tuple[str, str], list[tuple[Standings, Row]]] = {}
     for each in standings:
@@ -70,13 +71,18 @@ def _badge(dataset: str, method: str, found: Sequence[tuple[Standings, Row]]) ->
         return Badge(method, dataset, dataset, "not ranked", f"{title}: not ranked on {dataset}", UNRANKED)
     tables = {id(each): each for each, _ in ranked}.values()
     table = max(tables, key=lambda each: (len(each.ranks), _newest(each)))
-    row = min((row for each, row in ranked if each is table), key=lambda row: (table.ranks[row.sample.row], _bleu(row)))
+
+    def order(row: Row) -> tuple[bool, int, float]:
+        return table.table.reshaped(row), table.ranks[row.sample.row], _bleu(row)
+
+    row = min((row for each, row in ranked if each is table), key=order)
+    shape = f" {row.sample.delivery.depth}" if table.table.reshaped(row) else ""
     ranks, label = list(table.ranks.values()), f"{dataset} {row.sample.preset}"
     rank, bleu = table.ranks[row.sample.row], f"{-_bleu(row):.1f} BLEU"
     tied = ranks.count(rank)
-    message = f"rank {rank}{f' ({tied} tied)' if tied > 1 else ''} · {bleu}"
+    message = f"rank {rank}{f' ({tied} tied)' if tied > 1 else ''} · {bleu}{shape}"
     shared = f"shared by {tied} of" if tied > 1 else "of"
-    said = f"{title}: rank {rank}{',' if tied > 1 else ''} {shared} {len(ranks)} rows, {bleu} on {label}"
+    said = f"{title}{shape}: rank {rank}{',' if tied > 1 else ''} {shared} {len(ranks)} rows, {bleu} on {label}"
     return Badge(method, dataset, label, message, said, FIRST if rank == 1 and tied < len(ranks) else RANKED)
 
 

@@ -137,6 +137,13 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     systems = [models[name].statistics for name in names]
     test = compare_rows(systems, trainings, "bleu", replicates=rules.replicates)
     means = dict(zip(names, test.means.tolist()))
+    intervals |= {name: test.interval(place, rules.level) for place, name in enumerate(names)}
+    if max(means.values()) < rules.floor:
+        # Of outputs that say nothing, seeds vary so little that any difference is significant, and means nothing.
+        said = f"no student of the table reaches {rules.floor:g} BLEU: none has learned to translate"
+        return Differences(
+            (), untested | dict.fromkeys(names, said), Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, intervals
+        )
     p = test.p()
     above = np.triu_indices(len(names), 1)
     adjusted = np.ones_like(p)
@@ -154,5 +161,4 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
             low, high = test.difference(place, own, rules.level)
             outcome = outcome_of(difference, corrected, rules.alpha)
             against[names[place]] = AgainstPlain(difference, corrected, outcome, low, high)
-    intervals |= {name: test.interval(place, rules.level) for place, name in enumerate(names)}
     return Differences(tuple(ordered), untested, pairs, letters, against, intervals)

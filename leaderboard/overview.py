@@ -41,9 +41,10 @@ class Card:
 
     @property
     def references(self) -> tuple[Row, ...]:
-        """Plain student and teacher, those that there are."""
-        plain = (self.table.baseline,) if self.table.baseline else ()
-        return (*plain, *(row for row in self.table.rows if row.sample.role == "teacher" and row.bleu))
+        """Plain student and teacher, as far as they are placed; any if no row is."""
+        rows = self.table.placed or self.table.rows
+        plain = [row for row in rows if row is self.table.baseline]
+        return (*plain, *(row for row in rows if row.sample.role == "teacher" and row.bleu))
 
     @property
     def seeds(self) -> tuple[int, int]:

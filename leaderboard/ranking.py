@@ -157,9 +157,14 @@ class Table:
 
     @cached_property
     def machine(self) -> str | None:
-        """The machine whose times the table sets side by side: that of most rows."""
-        found = Counter(name for row in self.rows if (name := row.machine))
+        """The machine whose times the table sets side by side: that of most placed rows; of most, if none is placed."""
+        found = Counter(name for row in self.placed or self.rows if (name := row.machine))
         return max(found, key=lambda each: (found[each], each), default=None)
+
+    def reshaped(self, row: Row) -> bool:
+        """Whether a row's model has another shape than the plain student's: what it gains is not the method's alone."""
+        models = [each.sample.model for each in (self.baseline, row) if each and each.sample.model]
+        return len({(model.width, model.ffn, model.heads, model.depth) for model in models}) > 1
 
     def timed(self, row: Row) -> tuple[Total, ...]:
         """The costs of a row that can be set beside those of others; none for one of another machine."""
@@ -235,11 +240,14 @@ def _table(rows: list[tuple[Record, ...]], recipe: tuple[str, ...], rules: Rules
 
 
 def _plain(rows: Sequence[tuple[Record, ...]], rules: Ruleset) -> list[Record]:
-    """The finished seeds of the plain student: of the row that may be placed, has most of them, and the best ones."""
+    """The finished seeds of the plain student: of the best row that may be placed, so that nobody lowers the measure by
+    adding a poor one. Where none may be placed, of the row with most seeds: no test compares with it.
+    """
 
     def order(seeds: tuple[Record, ...]) -> tuple[bool, int, float]:
-        finished = [record for record in seeds if record.status == "ok"]
-        return not reasons(seeds, (), rules), len(finished), sum(_bleu(finished))
+        scores = _bleu([record for record in seeds if record.status == "ok"])
+        placed = not reasons(seeds, (), rules)
+        return placed, 0 if placed else len(scores), statistics.fmean(scores) if scores else 0.0
 
     chosen = max((seeds for seeds in rows if seeds[0].role == "baseline"), key=order, default=())
     return [record for record in chosen if record.status == "ok"]

@@ -21,7 +21,7 @@ def comparable(record: Record) -> str:
             record.primary,
             _recipe(record),
             record.engine,
-            _place(record),
+            *filter(None, [_place(record)]),
         ]
     )
 

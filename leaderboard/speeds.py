@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.results import EngineSpeed, Record, Speed, Timing
@@ -32,8 +32,13 @@ def measured(row: Row, fingerprint: str | None = None) -> tuple[Record, Speed] |
 
 
 def together(table: Table) -> str | None:
-    """The fingerprint whose speeds a table shows: that of most rows, of equals the newest; None without any."""
-    found = [(record, speed) for row in table.rows if (of := measured(row)) for record, speed in [of]]
+    """The fingerprint whose speeds a table shows: that of most placed rows, or of most if no placed one has any; of
+    equals the newest; None without any."""
+
+    def of(rows: Iterable[Row]) -> list[tuple[Record, Speed]]:
+        return [found for row in rows if (found := measured(row))]
+
+    found = of(table.placed) or of(table.unplaced)
     counts = Counter(speed.fingerprint for _, speed in found)
     newest = {speed.fingerprint: record.created for record, speed in sorted(found, key=lambda pair: pair[0].created)}
     return max(counts, key=lambda each: (counts[each], newest[each]), default=None)

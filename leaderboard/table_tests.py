@@ -50,7 +50,8 @@ class TableTest:
 
     def interval(self, row: int, level: float = RULES.level) -> tuple[float, float]:
         """Of a row's mean: is to hold, at this level, what many seeds have on sentences like these."""
-        return self._interval(float(self.means[row]), row, row, level)
+        low, high = self._interval(float(self.means[row]), row, row, level)
+        return max(low, 0.0), min(high, 100.0)
 
     def difference(self, row: int, other: int, level: float = RULES.level) -> tuple[float, float]:
         """The interval of the difference of two rows' means."""

@@ -13,6 +13,7 @@ from factories import make_record, plain, seeds, store
 from pages import Page
 from test_hostile_records import HOSTILE
 
+from bench.config import Depth
 from bench.records import read_records
 from bench.results import Record
 from leaderboard.badges import LONGEST, badges, shortened, width
@@ -52,6 +53,15 @@ def test_a_badge_says_rank_and_score_of_the_best_row():
     assert found["m"].title == "M: rank 1 of 4 rows, 25.8 BLEU on synthetic quick"
     assert found["n"].title == "N: rank 2, shared by 2 of 4 rows, 24.0 BLEU on synthetic quick"
     assert len({found["m"].color, found["n"].color}) == 2
+
+
+def test_a_badge_speaks_of_a_row_of_the_plain_students_shape_or_names_the_shape():
+    large = three("m", 30.0, depth=Depth(4, 4))
+    alike = ranked([*plain(), *large, *three("m", 25.0)], {"m": 1, "baseline": 2})
+    assert said(alike)["m"] == ("synthetic quick", "rank 1 (2 tied) · 25.0 BLEU")
+    found = {badge.method: badge for badge in badges([ranked([*plain(), *large], {"m": 1, "baseline": 2})])}
+    assert found["m"].message == "rank 1 · 30.0 BLEU 4-4"
+    assert found["m"].title == "M 4-4: rank 1 of 2 rows, 30.0 BLEU on synthetic quick"
 
 
 def test_who_is_first_with_all_others_is_not_shown_as_the_first():

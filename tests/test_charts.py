@@ -46,7 +46,7 @@ def drawn(table: Table, intervals: dict[str, tuple[float, float]] | None = None)
     pairs = (*cost_charts(table, known, between), *speed_charts(table, known, between))
     single = size_chart(table, known, between), table_training(table, known)
     found = [chart for _, chart in pairs] + [chart for chart in single if chart]
-    found += family_charts(table, known, between) + tuning_charts(curves(table), known)
+    found += family_charts(table, known, between) + tuning_charts(curves(table), known, table.machine)
     return found + [chart for row in table.rows for chart in row_training(row)]
 
 
@@ -182,7 +182,7 @@ def test_tuning_by_hand():
     sweeps = make_sweep([10.0] * 3, "baseline", 1800.0), make_sweep([20.0] * 3, "m", 3600.0)
     baseline = tuned("baseline", [9.0] * 3, sweeps[0], role="baseline", phases=())
     table = table_of([*baseline, *tuned("m", [9.0] * 3, sweeps[1], phases=())])
-    by_trials, by_hours = tuning_charts(curves(table), looks(table.rows))
+    by_trials, by_hours = tuning_charts(curves(table), looks(table.rows), table.machine)
     method, plain_student = by_trials.lines
     assert (method.look.style, plain_student.look) == ("colour-0", PLAIN)
     assert method.points == ((5.36, 5.36), (50.0, 5.36), (94.64, 5.36))
@@ -196,10 +196,19 @@ def test_tuning_by_hand():
     assert method.marks[0].tip == ("M", "Expected best dev BLEU 20.00", "1 trial", "1 device-hours")
 
 
+def test_what_trials_cost_on_another_machine_is_not_set_beside():
+    here, far = (tuned(name, [9.0] * 3, make_sweep(method=name)) for name in "mn")
+    environment = far[0].environment.model_copy(update={"cpu": "Other CPU"})
+    more = tuned("o", [9.0] * 3, make_sweep(method="o"))
+    table = table_of([*here, *more, *(each.model_copy(update={"environment": environment}) for each in far)])
+    by_trials, by_hours = tuning_charts(curves(table), looks(table.rows), table.machine)
+    assert (len(by_trials.lines), len(by_hours.lines)) == (3, 2)
+
+
 def test_many_methods_and_many_trials_stay_distinct():
     sweep = make_sweep([10.0 + number for number in range(50)], "m")
     table = table_of([record for n in range(30) for record in tuned(f"m{n}", [1.0], sweep)])
-    chart, _ = tuning_charts(curves(table), looks(table.rows))
+    chart, _ = tuning_charts(curves(table), looks(table.rows), table.machine)
     assert len({line.look for line in chart.lines}) == 30
     for line in chart.lines:
         assert len(line.points) == 50

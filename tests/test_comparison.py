@@ -232,6 +232,23 @@ class TestTable:
         assert len(many.letters) == 4
         assert dict(few.pairs) == dict(many.pairs)
 
+    def test_where_no_student_has_learned_to_translate_nothing_is_tested(self, found, tmp_path):
+        table, best = table_of(found), max(row.bleu.mean for row in table_of(found).rows)
+        for floor, tested in ((best - 0.01, True), (best + 0.01, False)):
+            got = differences(table, by_key(found), replace(QUICK, floor=floor))
+            assert bool(got.tested) is bool(got.pairs) is bool(got.against_plain) is tested
+            assert len(got.intervals) == 4  # how sure the figures are is told all the same
+        assert set(got.untested.values()) == {
+            "the row is not placed",
+            f"no student of the table reaches {best + 0.01:g} BLEU: none has learned to translate",
+        }
+
+    def test_a_teacher_alone_makes_no_table_that_is_ranked(self, tmp_path):
+        found = rows(tmp_path, {"teacher": [0.9] * 3, "baseline": [0.0, 0.01, 0.02], "m": [0.02] * 3})
+        got = differences(table_of(found), by_key(found), QUICK)
+        assert got.tested == ()
+        assert "none has learned to translate" in " ".join(got.untested.values())
+
     def test_records_of_old_have_no_tests(self):
         records: list[Record] = [*plain(), *seeds("m", [12.0, 13.0, 14.0])]
         (table,) = aggregate(records)

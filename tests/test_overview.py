@@ -48,6 +48,12 @@ def test_a_card_sets_plain_student_and_teacher_beside_them():
     assert (card.seeds, card.date) == ((3, 3), "2026-01-02")
 
 
+def test_a_card_sets_no_row_that_is_not_placed_beside_those_that_are():
+    teacher = make_record("t", 1, role="teacher")
+    assert [row.sample.role for row in Card(ranked([*plain(), teacher])).references] == ["baseline"]
+    assert [row.sample.role for row in Card(standings([teacher])).references] == ["teacher"]
+
+
 @pytest.mark.parametrize(
     ("records", "reason"),
     [

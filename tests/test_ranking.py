@@ -106,6 +106,24 @@ def test_the_plain_student_is_one_that_may_be_placed():
     assert [row.difference.mean for row in table.placed if row.difference] == [pytest.approx(2.0)]
 
 
+def test_a_poor_plain_student_with_more_seeds_lowers_no_measure():
+    more = plain((1.0,) * 5, digest="11111111", recipe={"seeds": 5})
+    (table,) = aggregate([*plain(), *more, *seeds("m", [13.0] * 3)])
+    assert table.baseline.sample.row == plain()[0].row
+
+
+def test_a_row_of_another_shape_than_the_plain_students_is_told():
+    larger = seeds("larger", [13.0] * 3, depth=Depth(4, 2))
+    (table,) = aggregate([*plain(), *seeds("m", [12.0] * 3), *larger])
+    assert [row.sample.method.name for row in table.rows if table.reshaped(row)] == ["larger"]
+
+
+def test_rows_that_are_not_placed_do_not_choose_the_machine():
+    alone = [elsewhere(make_record(f"n{number}")) for number in range(5)]
+    (table,) = aggregate([*plain(), *seeds("m", [13.0] * 3), *alone])
+    assert table.machine.startswith("Example CPU")
+
+
 def test_seeds_are_paired_by_number_not_by_order():
     records = [*plain((10.0, 20.0, 30.0)), *seeds("word_level", [11.0, 21.0, 31.0])]
     (table,) = aggregate(reversed(records))

@@ -14,7 +14,7 @@ from bench.results import EngineSpeed, Latency, Record, Speed, Timing
 from leaderboard.entries import columns, entry
 from leaderboard.ranking import Table, aggregate
 from leaderboard.site import build
-from leaderboard.speeds import HEADLINES, column, engines, headlines, measured, search, together, warnings
+from leaderboard.speeds import column, engines, headlines, measured, search, together, warnings
 
 
 def make_timing(sentences: float = 50.0, **fields: Any) -> Timing:

@@ -27,6 +27,11 @@ class TestSeeds:
         assert (low, high) == pytest.approx((2 - 2.776 * 0.8165, 2 + 2.776 * 0.8165), abs=1e-3)
         assert test.interval(0) == pytest.approx((50 - 2.776 * 0.5774, 50 + 2.776 * 0.5774), abs=1e-3)
 
+    def test_a_row_is_said_to_have_no_impossible_score(self):
+        test = compare_rows(around(1.5, 98.5), "ab", "chrf")
+        assert (test.interval(0)[0], test.interval(1)[1]) == (0.0, 100.0)
+        assert test.difference(1, 0)[1] > 97
+
     def test_a_third_row_makes_the_spread_better_known(self):
         """The same t of 2.449 has p = 0.0498 with 6 degrees."""
         test = compare_rows(around(50, 52, 90), "abc", "chrf")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from believable import OUTPUT, TARGET, spent, valid, written
+from believable import OUTPUT, QUICK, TARGET, spent, valid, written
 from factories import make_curve, make_failed, make_sweep
 
 from bench.cli import group
+from bench.config import Depth
+from bench.data.datasets import DATASETS
 from bench.errors import UsageError
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics, statistics_content
@@ -42,6 +45,15 @@ def with_fields(**changes):
     return lambda record: record.model_copy(update=changes)
 
 
+def with_phase(place: int, **changes):
+    def change(record: Record) -> Record:
+        phases = list(record.phases)
+        phases[place] = phases[place].model_copy(update=changes)
+        return record.model_copy(update={"phases": tuple(phases)})
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -55,6 +67,26 @@ def with_fields(**changes):
         (with_fields(energy="not measured: "), "energy names neither"),
         (with_fields(phases=()), "its training has no phase: what it cost is not told"),
         (with_fields(phases=valid().phases[:1]), "its evaluation has no phase"),
+        (with_fields(languages=("src", "de")), "synthetic is src to tgt, and its rows are ordered by test"),
+        (with_fields(primary="dev"), "synthetic is src to tgt, and its rows are ordered by test"),
+        (with_fields(command="python -m bench run --methods tie_kd --dataset synthetic --preset quick"),
+         "its command does not run word_level"),
+        (with_fields(command="python -m bench run --methods all --dataset other --preset tiny"),
+         "its command has --dataset other, and it is of synthetic. its command has --preset tiny, and it is of quick"),
+        (with_phase(0, kind="interrupted"),
+         "the phase 'student training' of its student is charged as interrupted, and it is training"),
+        (with_phase(0, name="interrupted", kind="interrupted"), "it has no phase 'student training'"),
+        (with_phase(2, kind="common"), "the phase 'teacher training' of its teacher is charged as common, and"),
+        (with_fields(artifacts={name: key for name, key in valid().artifacts.items() if name != "teacher"}),
+         "word_level learns from a teacher, and it names none"),
+        (with_fields(sweep=make_sweep()), "its trials took 180.00 s by its sweep, and 0.00 s by its ledger"),
+        (with_fields(model=valid().model.model_copy(update={"width": 128})), "have the shape that its recipe and its"),
+        (with_fields(model=valid().model.model_copy(update={"width": 128})), "of its shape and vocabulary does not"),
+        (with_fields(model=valid().model.model_copy(update={"encoder_layers": 10**9})), "larger than any that"),
+        (lambda _: valid(depth=Depth(3, 2), model=QUICK.student.model_copy(update={"encoder_layers": 3})),
+         "its model does not have the shape"),
+        (with_fields(parameters=valid().parameters.model_copy(update={"total": 1000})), "not have 1,000 parameters"),
+        (with_fields(method=valid().method.model_copy(update={"settings": {"depth": 3}})), "are none of its method's"),
         (with_fields(role="baseline"), "a row of 'word_level' and says that its role is 'baseline'"),
         (lambda record: record.model_copy(update={"budget": spent(record, 0.0, kind="wall-clock", limit=0.0)}),
          "its budget is one of wall-clock, the recipe's is one of tokens"),
@@ -129,7 +161,7 @@ def test_a_curve_that_is_not_of_the_training_is_found(tmp_path, change, problem)
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"walls": {}}, "it has no wall time of student, scores."),
+        ({"walls": {}}, "it has no wall time of student, scores, teacher."),
         ({"artifacts": {}, "walls": {}}, "its phases are not those of the artifacts it names."),
         ({"phases": (Phase(name="x", kind="training", seconds=60.0),)}, "its phases are not those of the artifacts"),
         ({"test_access": {}}, "it does not say when test was decoded."),
@@ -142,7 +174,7 @@ def test_what_is_left_out_is_missed(tmp_path, fields, problem):
 def test_phases_that_miss_the_wall_time_are_named(tmp_path):
     def walls(wall: float) -> Record:
         training = Phase(name="student training", kind="training", seconds=100.0, artifact="a1")
-        phases = (training, training.model_copy(update={"seconds": 20.0}), valid().phases[1])
+        phases = (training, training.model_copy(update={"seconds": 20.0}), *valid().phases[1:])
         return valid(phases=phases, walls=valid().walls | {"a1": wall})
 
     assert problems(tmp_path / "a", walls(122.0)) == []
@@ -213,7 +245,9 @@ def test_without_the_data_set_the_rest_is_checked_and_the_reason_given(tmp_path)
     assert "the statistics give" in problems(tmp_path, bad)[0]
 
 
-def test_a_data_set_whose_files_are_missing_is_no_fault_of_the_record(tmp_path):
+def test_a_data_set_whose_files_are_missing_is_no_fault_of_the_record(tmp_path, monkeypatch):
+    absent = replace(DATASETS["wmt22-de-dsb"], languages=("src", "tgt"), primary="test")
+    monkeypatch.setitem(DATASETS, "wmt22-de-dsb", absent)
     (verdict,) = Validator(tmp_path).validate([written(tmp_path, valid(dataset="wmt22-de-dsb"))])
     assert verdict.problems == ()
     assert "data fetch wmt22-de-dsb" in verdict.skipped[0]

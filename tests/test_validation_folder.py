@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from believable import valid, written
-from factories import make_failed
+from believable import TARGET, output, valid, written
+from factories import make_failed, store
 from test_reviews import CONTENT, ENTRY, SUPERSEDED, WORD
 from test_speeds import make_speed
 
@@ -55,12 +55,45 @@ def test_whole_rows_pass_and_the_rows_that_were_scored_again_are_told(results, c
     ]
 
 
+SAME_MODEL = f"its model is that of {WORD}, seed 1: a row and a seed are a training of their own."
+
+
 def test_the_model_of_one_seed_is_not_that_of_another(tmp_path):
     first, second, third = row()
     copied = valid(3, recipe={"seeds": 3}, **{name: getattr(first, name) for name in ("artifacts", "phases", "walls")})
-    for last, problems in ((third, []), (copied, ["its model is that of seed 1: a seed is a training of its own."])):
+    for last, problems in ((third, []), (copied, [SAME_MODEL])):
         folder = written(tmp_path / str(len(problems)), first, second, last)
         assert [problem for verdict in Validator().validate([folder]) for problem in verdict.problems] == problems
+
+
+def test_a_row_is_not_entered_a_second_time_under_another_name(tmp_path):
+    folder = written(tmp_path, *row())
+    for seed in (1, 2, 3):
+        lines = output("another", seed)
+        again = valid(seed, recipe={"seeds": 3}, digest="11111111", hypotheses=lines)
+        store(folder, again, hypotheses=lines, references=TARGET)
+    found = [problem for verdict in Validator().validate([folder]) for problem in verdict.problems]
+    assert found == [f"its model is that of {WORD}, seed {seed}: a row and a seed are a training of their own."
+                     for seed in (1, 2, 3)]  # fmt: skip
+
+
+def test_the_outputs_of_one_seed_are_not_those_of_another(tmp_path):
+    first, second, _ = row()
+    lines = output(seed=1)
+    copied = valid(3, recipe={"seeds": 3}, hypotheses=lines)
+    folder = written(tmp_path, first, second)
+    store(folder, copied, hypotheses=lines, references=TARGET)
+    (found,) = [problem for verdict in Validator().validate([folder]) for problem in verdict.problems]
+    assert found == "its outputs are those of seed 1."
+
+
+def test_the_outputs_of_one_row_in_another_are_told(tmp_path):
+    told = "its outputs are those of tie_kd.2-2.quick.0badcafe, seed 1."
+    folder = written(tmp_path, *row(), *row(method="tie_kd")[1:])
+    lines = output(seed=1)
+    store(folder, valid(1, recipe={"seeds": 3}, method="tie_kd", hypotheses=lines), hypotheses=lines, references=TARGET)
+    warnings = [warning for verdict in Validator().validate([folder]) for warning in verdict.warnings]
+    assert warnings.count(told) == 1
 
 
 def test_another_version_of_a_method_is_told(tmp_path):

@@ -55,7 +55,7 @@ def test_each_action_is_pinned_to_one_commit_with_its_version():
 
 def test_records_are_validated_on_every_pull_request_that_touches_them():
     of = workflow("leaderboard.yml")
-    assert "leaderboard/results/**" in of[True]["pull_request"]["paths"]
+    assert "leaderboard/**" in of[True]["pull_request"]["paths"]
     (validate,) = [step for step in of["jobs"]["validate"]["steps"] if "bench validate" in step.get("run", "")]
     assert "if" not in validate
     assert "pipefail" in validate["run"]

@@ -67,12 +67,13 @@ def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
         teacher = load if "signals" in inputs else load()
     if "signals" in inputs:
         folders = [phase.store.get("signals", key).folder for key in inputs["signals"]]
-        texts = taught = [TaughtText(*each) for each in zip(texts, folders, strict=True)]
+        taught = [TaughtText(*each) for each in zip(texts, folders, strict=True)]
+        texts = [*taught]
         # A trial of the open track may ask for more than the plan knew of.
         if (kept := min(text.kept for text in taught)) < min(method.ranked(), phase.tokenizer().size):
             raise PhaseError(f"it ranks {method.ranked()} of the teacher's tokens, and the signals have {kept}")
-    # A stream of its own: by that of its teacher it would start from the teacher's first weights, as far as their shapes
-    # agree, with the same batches in the same order, which helps whoever learns from a teacher and nobody else.
+    # A stream of its own: by that of its teacher it would start from the teacher's first weights, as far as their
+    # shapes agree, with the same batches in the same order, which helps whoever learns from a teacher and nobody else.
     seed = derived_seed(inputs["seed"], "student")
     trained = _train(
         phase, folder, method, config, shape, student_shape, teacher_shape, seed=seed, teacher=teacher, texts=texts

@@ -13,7 +13,8 @@ from bench.records import Stored
 from bench.registry import built_in_hashes
 from bench.results import Record, Speed
 from bench.ruleset import RULES
-from bench.validation.record import MOST_SEEDS, model_of
+from bench.validation.making import model_of
+from bench.validation.record import MOST_SEEDS
 from leaderboard.recipes import comparable, seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
 from leaderboard.reviews import Review, content_of, read_reviews
@@ -65,7 +66,8 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     the same model, and speeds said to have been measured together with its own.
     """
     first: dict[Key, Path] = {}
-    models: dict[tuple[str, str, str], int] = {}
+    models: dict[tuple[str, str], Record] = {}
+    outputs: dict[tuple[str, str, str], int] = {}
     unequal = _unequal_speeds(known)
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for path, stored in known.items():
@@ -76,8 +78,16 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     for path, stored in known.items():
         record, problems = stored.record, list[str]()
         model = record.artifacts.get(model_of(record), "")
-        if model and (seed := models.setdefault((record.dataset, record.row, model), record.seed)) != record.seed:
-            problems.append(f"its model is that of seed {seed}: a seed is a training of its own.")
+        other_record = models.setdefault((comparable(record), model), record) if model else record
+        if _training(other_record) != _training(record):
+            problems.append(
+                f"its model is that of {other_record.row}, seed {other_record.seed}: a row and a seed are a training "
+                "of their own."
+            )
+        if said := _outputs(record):
+            seed = outputs.setdefault((record.dataset, record.row, said), record.seed)
+            if seed != record.seed:
+                problems.append(f"its outputs are those of seed {seed}.")
         if path.name != record.file:
             problems.append(f"the file must be called {record.file!r}.")
         if path.absolute().parent.name != record.dataset:
@@ -95,6 +105,17 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             )
         found[path] = tuple(problems)
     return found
+
+
+def _training(record: Record) -> tuple[str, str, int]:
+    """The same for the rows that one training delivers, and for no others of a table."""
+    return record.method.name, record.row.rpartition(".")[2], record.seed
+
+
+def _outputs(record: Record) -> str | None:
+    """The hash of a finished record's outputs; None for those so poor that two models may give the same ones."""
+    found = record.scores.get(record.primary)
+    return found.hypotheses.sha256 if found and found.bleu >= RULES.floor else None
 
 
 def _unequal_speeds(known: Mapping[Path, Stored]) -> dict[str, list[str]]:
@@ -116,6 +137,7 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     """Why a record that is right will not be ranked, has nothing to be compared with, or was made by other code."""
     sources = built_in_hashes()
     finished = [stored.record for stored in known.values() if stored.record.status == "ok"]
+    first: dict[tuple[str, str], Record] = {}
     plain = {comparable(record) for record in finished if record.role == "baseline"}
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for record in finished:
@@ -128,6 +150,9 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             warnings.append(f"{count} of the {required} seeds that a ranked row needs have finished.")
         if record.status == "ok" and record.role == "method" and comparable(record) not in plain:
             warnings.append(f"no plain student of their table has finished ({record.dataset}, {record.preset}).")
+        said = _outputs(record)
+        if said and (other := first.setdefault((comparable(record), said), record)).row != record.row:
+            warnings.append(f"its outputs are those of {other.row}, seed {other.seed}.")
         if sources.get(name := record.method.name, record.method.source_sha256) != record.method.source_sha256:
             warnings.append(f"the file of the method {name} was another one than that of this version.")
         found[path] = tuple(warnings)

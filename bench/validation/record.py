@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from bench.data.corpus import ParallelText
+from bench.data.datasets import DATASETS
 from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
 from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statistics
@@ -18,6 +19,7 @@ from bench.records import Stored, check_files
 from bench.results import SCHEMA_VERSION, Record, Score, shared_part
 from bench.ruleset import RULES
 from bench.texts import Text
+from bench.validation.making import claims, model_of
 from bench.validation.text import foreign
 from leaderboard.recipes import budget_asked
 
@@ -77,6 +79,8 @@ class Check:
         if record.created > datetime.now(UTC) + AHEAD:
             yield f"created, {record.created:%Y-%m-%d %H:%M} UTC, is in the future."
         yield from foreign(record)
+        yield from self._place()
+        yield from claims(record)
         yield from self._role()
         yield from self._budget()
         yield from self._seeds()
@@ -89,6 +93,12 @@ class Check:
         if not broken:
             for test_set, found in record.scores.items():
                 yield from (f"{test_set}: {problem}" for problem in self._score(test_set, found))
+
+    def _place(self) -> Iterator[str]:
+        """Whether it is ranked by what its data set says."""
+        record, known = self.record, DATASETS.get(self.record.dataset)
+        if known and (record.languages, record.primary) != (known.languages, known.primary):
+            yield f"{known.name} is {' to '.join(known.languages)}, and its rows are ordered by {known.primary}."
 
     def _role(self) -> Iterator[str]:
         """Whether it is what its method's name says, with the settings that its search chose."""
@@ -204,11 +214,6 @@ class Check:
             yield f"the statistics of sentence {sentence} are not those of its output and reference."
         if found.degenerate and found.degenerate != (counts := degenerate(lines, text.source, text.target, counted)):
             yield f"degenerate outputs are {counts}, not {found.degenerate}."
-
-
-def model_of(record: Record) -> str:
-    """The name of the artifact that its model is from."""
-    return "teacher" if record.role == "teacher" else "student"
 
 
 def _differs(name: str, recorded: float, computed: float | None, source: str) -> Iterator[str]:

@@ -16,11 +16,11 @@ MOST_LINES = 30
 """That a chart draws, the best ones: as many as there are looks."""
 
 
-def tuning_charts(curves: Sequence[Curve], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
-    """Two charts of all sweeps of a table, by trials and by device-hours; none where nothing was searched for."""
-    if not curves:
-        return ()
-    return _chart(curves[:MOST_LINES], looks, "trials"), _chart(curves[:MOST_LINES], looks, "hours")
+def tuning_charts(curves: Sequence[Curve], looks: Mapping[str, Look], machine: str | None) -> tuple[Chart, ...]:
+    """Charts of the sweeps of a table: of all by trials, and of those made on ``machine`` by device-hours."""
+    here = [curve for curve in curves if curve.row.machine == machine]
+    by_trials = (_chart(curves[:MOST_LINES], looks, "trials"),) if curves else ()
+    return (*by_trials, *([_chart(here[:MOST_LINES], looks, "hours")] if here else []))
 
 
 def _chart(curves: Sequence[Curve], looks: Mapping[str, Look], against: Literal["trials", "hours"]) -> Chart:

@@ -1,0 +1,145 @@
+"""What a record says of its making, against what its method, its recipe and its artifacts imply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from bench.config import ModelConfig
+from bench.errors import UsageError
+from bench.ledger import KINDS, NAMES, charge
+from bench.method import Method, TeacherUse
+from bench.nmt.model import ParameterCounts, Transformer, parameter_counts
+from bench.registry import built_in_hashes, load_methods
+from bench.results import Record, shared_part
+from bench.ruleset import RULES
+from leaderboard.again import ForeignError, options_of
+
+LARGEST, MOST_LAYERS = 2**16, 2**8
+"""Up to this width and so many layers a model's parameters are counted: a record can say anything."""
+
+
+def claims(record: Record) -> Iterator[str]:
+    """What does not hold, one sentence each."""
+    yield from _command(record)
+    if record.status == "ok":
+        yield from _charges(record)
+        yield from _parameters(record)
+        try:
+            method = _built_in(record)
+        except UsageError as error:
+            yield f"its settings are none of its method's: {error}"
+            return
+        if method:
+            yield from _teacher(record, method)
+            yield from _shape(record, method)
+
+
+def model_of(record: Record) -> str:
+    """The name of the artifact that its model is from."""
+    return "teacher" if record.role == "teacher" else "student"
+
+
+def _command(record: Record) -> Iterator[str]:
+    """Whether the command that is shown as the record's is. One that is none of the program's is not shown."""
+    try:
+        given = dict(options_of(record.command))
+    except ForeignError:
+        return
+    name = "baseline" if record.role == "teacher" else record.method.name
+    if not {name, "all"} & set(given.get("--methods", name).split(",")):
+        yield f"its command does not run {name}."
+    for option, own in (("--dataset", record.dataset), ("--preset", record.preset)):
+        if given.get(option, own) != own:
+            yield f"its command has {option} {given[option]}, and it is of {own}."
+
+
+def _charges(record: Record) -> Iterator[str]:
+    """Whether each phase is charged as what it is, and none of those that a row must have is missing."""
+    named = {key: name for name, key in record.artifacts.items()}
+    for phase in record.phases:
+        if name := named.get(phase.artifact or ""):
+            own = name == model_of(record)
+            kind = charge("training" if own else KINDS.get(name.partition("-")[0], "measuring"), phase.name, own=own)
+            if phase.kind != kind:
+                yield f"the phase {phase.name!r} of its {name} is charged as {phase.kind}, and it is {kind}."
+    training = NAMES[model_of(record), "training"]
+    if not any(phase.name == training and phase.seconds > 0 for phase in record.phases):
+        yield f"it has no phase {training!r}."
+    trials = sum(phase.seconds for phase in record.phases if phase.kind == "tuning")
+    searched = record.sweep.seconds if record.sweep else 0.0
+    if RULES.unaccounted(searched, trials):
+        yield f"its trials took {searched:.2f} s by its sweep, and {trials:.2f} s by its ledger."
+
+
+def _parameters(record: Record) -> Iterator[str]:
+    """Whether a model of its shape has so many parameters, with a vocabulary that its recipe allows."""
+    model, told = record.model, record.parameters
+    if model is None or told is None:
+        return
+    if max(model.width, model.ffn, model.max_positions) > LARGEST or sum(model.depth) > MOST_LAYERS:
+        yield "its model is larger than any that this program trains."
+        return
+    one, two = (_counted(model, vocabulary) for vocabulary in (1, 2))
+    vocabulary, rest = divmod(told.total - one.total, two.total - one.total)
+    allowed = _section(record, "tokenizer").get("vocabulary")
+    fits = isinstance(allowed, int) and 0 <= vocabulary < allowed and not rest
+    if told.non_embedding != one.non_embedding or not fits:
+        yield (
+            f"a model of its shape and vocabulary does not have {told.total:,} parameters, of which "
+            f"{told.non_embedding:,} outside the embeddings."
+        )
+
+
+def _counted(model: ModelConfig, vocabulary: int) -> ParameterCounts:
+    with torch.device("meta"):
+        return parameter_counts(Transformer(model, vocabulary))
+
+
+def _built_in(record: Record) -> Method | None:
+    """Its method, where that is one of this version of the program.
+
+    Raises:
+        UsageError: that method cannot have the record's settings.
+    """
+    name = record.method.name if record.role != "teacher" else "baseline"
+    if built_in_hashes().get(name) != record.method.source_sha256:
+        return None
+    return load_methods().get(name)(None if record.role == "teacher" else record.method.settings)
+
+
+def _teacher(record: Record, method: Method) -> Iterator[str]:
+    """Whether it rests on a teacher if its method does."""
+    taught = method.teacher is TeacherUse.FROZEN or any(stage.text.origin == "teacher" for stage in method.stages())
+    if taught and record.role == "method" and "teacher" not in record.artifacts:
+        yield f"{record.method.name} learns from a teacher, and it names none."
+
+
+def _shape(record: Record, method: Method) -> Iterator[str]:
+    """Whether it has the shape that method and recipe give it."""
+    point = record.sweep.best.values if record.sweep else {}
+    searched = {
+        name.partition(".")[2]: value
+        for name, value in shared_part(record.method.name, point).items()
+        if name.startswith("student.")
+    }
+    try:
+        student = ModelConfig.model_validate(_section(record, "student") | searched)
+        teacher = ModelConfig.model_validate(_section(record, "teacher"))
+        whole = teacher if record.role == "teacher" else method.architecture(student, teacher)
+        depths = [each.depth for each in method.deliveries(student, teacher)]
+    except (ValidationError, UsageError) as error:
+        yield f"its recipe has no shapes that its method could have: {str(error).splitlines()[0]}."
+        return
+    depth = record.delivery.depth
+    expected = whole.model_copy(update={"encoder_layers": depth.encoder, "decoder_layers": depth.decoder})
+    if record.model != expected or depth not in ([teacher.depth] if record.role == "teacher" else depths):
+        yield "its model does not have the shape that its recipe and its method give it."
+
+
+def _section(record: Record, name: str) -> dict[str, Any]:
+    section = record.recipe.get(name)
+    return section if isinstance(section, dict) else {}
