@@ -209,11 +209,22 @@ class BudgetConfig(Frozen):
         "teacher's training and decoding charged too, where the method needs them.",
     )
     amount: float = Field(0.0, ge=0, description="Seconds, or hours; 0 for tokens.")
+    place: str = Field("", description="Of an amount of time: on which machine, and on which share of it. The run's.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without ``place`` where there is none: the names of rows follow from the JSON form."""
+        values: dict[str, Any] = handler(self)
+        if info.mode == "json" and not self.place:
+            values.pop("place", None)
+        return values
 
     @model_validator(mode="after")
     def _amount_fits(self) -> BudgetConfig:
         if (self.kind == "tokens") != (self.amount == 0):
             raise ValueError(f"a budget of {self.kind} takes {'no' if self.kind == 'tokens' else 'a positive'} amount")
+        if self.kind == "tokens" and self.place:
+            raise ValueError("a budget of tokens is the same everywhere and has no place")
         return self
 
 

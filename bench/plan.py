@@ -154,11 +154,6 @@ class Planner:
     """Further ones, by which each row's hypotheses are scored."""
     _tasks: dict[str, Task] = field(default_factory=dict)
 
-    @property
-    def _shared_out(self) -> dict[str, int]:
-        """How many processes share a training, where its budget is one of time: more of them get further in it."""
-        return {"processes": self.processes} if self.processes > 1 and self.preset.budget.kind != "tokens" else {}
-
     def plan(
         self,
         names: Iterable[str],
@@ -356,7 +351,7 @@ class Planner:
         inputs |= {"asked": asked} if asked else {}
         # In device-hours the student pays for the teacher it learns from: what is left is known when that is there.
         inputs |= {"device_hours": preset.budget.amount} if preset.budget.kind == "device-hours" else {}
-        inputs |= self._shared_out
+        inputs |= {"place": preset.budget.place} if preset.budget.place else {}
         needs = {task.key: task for task in (self._corpus(), teacher, *texts, *signals, sweep) if task is not None}
         passes = {TeacherUse.NONE: 3.0, TeacherUse.FROZEN: 7.0, TeacherUse.JOINT: 9.0}[method.teacher]
         work = preset.training.target_tokens * _size(shape) * passes
@@ -378,7 +373,6 @@ class Planner:
             "settings": settings,
             "space": sweep.space.as_json() if sweep else None,
             "engine": row_engine(self.preset),
-            **self._shared_out,
             **{key: value for key, value in self.preset.recipe().items() if key not in ("description", "seeds")},
         }
         return Row(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bench.config import SECTIONS, Preset, preset
 from bench.data.datasets import Dataset, get_dataset
-from bench.environment import resolve_device
+from bench.environment import environment, resolve_device
 from bench.errors import UsageError, unknown_name
 from bench.measure.metrics import chosen_metric
 from bench.phases import Place
@@ -108,6 +108,11 @@ def resolve(request: Request) -> Prepared:
     if device != "cpu" and request.processes > 1 and request.cluster != "local":
         raise UsageError("--processes does not go with --cluster on GPUs: a worker of a cluster has one GPU at most.")
     slots = _slots(request, here)
+    if chosen.budget.place:
+        raise UsageError("budget.place is filled in by the run, and cannot be given.")
+    if chosen.budget.kind != "tokens":
+        budget = chosen.budget.model_copy(update={"place": _share(device, slots, request.processes)})
+        chosen = chosen.model_copy(update={"budget": budget})
     identity, kind = dataset.identity(request.data_dir), device.split(":")[0]
     planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes, metrics)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
@@ -125,6 +130,15 @@ def resolve(request: Request) -> Prepared:
         metrics,
     )
     return Prepared(request, dataset, plan, place, methods, slots, store)
+
+
+def _share(device: str, slots: Slots, processes: int) -> str:
+    """The machine and what a training has of it, in words: on these depends how far it gets in a time."""
+    machine = environment(device, "", slots.workers)
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['device']}; tasks at a time {slots.workers}, threads of "
+        f"each {slots.threads}, processes of a training {processes}"
+    )
 
 
 def _slots(request: Request, here: Slots) -> Slots:

@@ -71,8 +71,8 @@ class Ruleset:
             "sentence and without padding, unless the table names another kind. That may be wall-clock time of the "
             "training, or device-hours: then a student whose method needs a teacher pays for that teacher's training "
             "and decoding in full, and trains with what is left. The teacher has a budget of its own, named in the "
-            "recipe. Time buys more on a faster machine: a table of such a budget is of one machine, and a row trained "
-            "with other threads, processes or tasks at a time than the plain student is not placed there.",
+            "recipe. Time buys more on a faster machine: a table of such a budget is of one machine, and of one share "
+            "of it, in tasks at a time, threads and processes.",
             "A row is not placed if the training of a seed took over "
             f"{100 * self.overrun:g} % more than its budget; a number of target tokens may always be exceeded by one "
             "batch in each stage of the training.",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.results import SCHEMA_VERSION, Record, shared_part
 from bench.ruleset import Ruleset
-from leaderboard.recipes import budget_asked, canonical, comparable, largest_batch, seeds_asked, trials_asked
+from leaderboard.recipes import canonical, comparable, largest_batch, seeds_asked, trials_asked
 
 
 def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) -> tuple[str, ...]:
@@ -29,17 +29,11 @@ def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) ->
             "its seeds were not run alike: recipe, settings, sweep, the method's source, the engine's version, or the "
             "parts or processes of the training differ"
         )
-    students = [record for record in ok if record.role != "teacher"]
-    tried = {len(record.sweep.trials) if record.sweep else 1 for record in students}
+    tried = {len(record.sweep.trials) if record.sweep else 1 for record in ok if record.role != "teacher"}
     if odd := sorted(tried - {trials_asked(seeds[0])}):
         found.append(f"number of trials: {odd[0]} in place of the recipe's {trials_asked(seeds[0])}")
     if plain and any(_off_the_list(record, plain[0]) for record in ok):
         found.append("its trials had other shared values than the plain student's")
-    if plain and budget_asked(plain[0]) != "tokens" and any(_share(record) != _share(plain[0]) for record in students):
-        found.append(
-            "its budget is one of time, and it was trained with other threads, processes or tasks at a time than the "
-            "plain student"
-        )
     if over := [str(record.seed) for record in ok if _overspent(record, rules)]:
         found.append(f"over {100 * rules.overrun:g} % more than its budget was spent for seed {', '.join(over)}")
     return tuple(found)
@@ -50,12 +44,6 @@ def _manner(record: Record) -> str:
     sweep = record.sweep.model_dump(mode="json") if record.sweep else None
     training = record.training
     return canonical([record.method.settings, sweep, training and (training.splits, training.processes)])
-
-
-def _share(record: Record) -> tuple[int, int, int]:
-    """How much of its machine a training had."""
-    processes = record.training.processes if record.training else 1
-    return record.environment.threads, record.environment.workers, processes
 
 
 def _off_the_list(record: Record, plain: Record) -> bool:

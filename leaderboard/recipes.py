@@ -21,7 +21,6 @@ def comparable(record: Record) -> str:
             record.primary,
             _recipe(record),
             record.engine,
-            *filter(None, [_place(record)]),
         ]
     )
 
@@ -89,17 +88,10 @@ def _recipe(record: Record) -> dict[str, Any]:
 
 
 def _fixed(record: Record) -> dict[str, Any]:
-    """The recipe without search and budget, the versions of the code that carried it out, and where, if it matters."""
+    """The recipe without search and budget, the versions of the code behind it, and where it ran, if time was given."""
     recipe = {key: value for key, value in _recipe(record).items() if key not in ("tuning", "budget")}
-    return recipe | {"engine": record.engine} | _place(record)
-
-
-def _place(record: Record) -> dict[str, Any]:
-    """The machine, where the budget is one of time, which buys more on a faster one; what a failed record knows too."""
-    if budget_asked(record) == "tokens":
-        return {}
-    environment = record.environment
-    return {"machine": f"{environment.cpu}, {environment.cores} cores, {environment.device}"}
+    place = _section(record, "budget").get("place")
+    return recipe | {"engine": record.engine} | ({"machine": place} if place else {})
 
 
 def _search(record: Record) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from factories import make_record, store
 
+from bench import ENGINE
 from bench.config import preset
 from bench.data import datasets
 from bench.data.corpus import ParallelText, Splits
@@ -67,7 +68,13 @@ def valid(seed: int = 1, **fields) -> Record:
         "parameters": parameter_counts(Transformer(QUICK.student, QUICK.tokenizer.vocabulary))._asdict(),
         "test_access": {"test": (datetime(2026, 1, 2, tzinfo=UTC),)},
     }
-    whole |= {"data_sha256": identity, "recipe": {"seeds": 1}, "hypotheses": lines, "references": TARGET}
+    whole |= {
+        "data_sha256": identity,
+        "recipe": {"seeds": 1},
+        "engine": ENGINE,
+        "hypotheses": lines,
+        "references": TARGET,
+    }
     fields = whole | fields
     record, scores = make_record(seed=seed, **fields), {}
     for name, made in record.scores.items():

@@ -1,6 +1,7 @@
 """The teacher's text: of the training sources alone, in their order, always the same, and chosen as it should be."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bench.data.tokenizer import Tokenizer
 from bench.measure.quality import sentence_bleu
 from bench.nmt.export import load_model
 from bench.nmt.search import Hypothesis
-from bench.phases import Place, carry_out
+from bench.phases import PhaseError, Place, carry_out
 from bench.phases.decoding import _closest
 from bench.plan import Planner
 from bench.registry import load_methods
@@ -167,3 +168,17 @@ def test_a_student_starts_like_the_other_methods_and_not_like_its_teacher(corpus
     assert set(drawn) <= set(teacher)
     assert not any(torch.allclose(student[name], teacher[name]) for name in drawn)
     assert all(torch.allclose(student[name], plain[name], atol=1e-20) for name in student)
+
+
+def test_a_trial_that_ranks_more_tokens_than_the_signals_have_fails(corpus: Path, tmp_path: Path) -> None:
+    few = {"signals.kind": "cached", "signals.top_k": 4}
+    identity = get_dataset(str(corpus), ("aa", "bb")).identity(None)
+    planner = Planner("corpus", identity, preset("quick", micro.SETTINGS | few), load_methods(), "cpu")
+    plan, place = planner.plan(["tie_kd"], {"tie_kd": {"top_k": 4}}, [1]), Place(tmp_path, str(corpus), ("aa", "bb"))
+    (student,) = [task for task in plan.tasks if task.label == "tie_kd, seed 1"]
+    for task in student.upstream:
+        if task is not student:
+            carry_out(task, place)
+    more = replace(student, inputs=student.inputs | {"settings": student.inputs["settings"] | {"top_k": 5}})
+    with pytest.raises(PhaseError, match="ranks 5 of the teacher's tokens, and the signals have 4"):
+        carry_out(more, place)

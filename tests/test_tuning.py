@@ -161,11 +161,14 @@ def test_the_phase_of_the_trials_adds_up_what_they_took(tuned):
         assert phase.host_memory == max(details["host_memory"] for details in behind)
 
 
-def test_tuned_records_are_believed(tuned):
-    request, _, _ = tuned
+def believed(request) -> int:
     verdicts = Validator().validate([request.runs / "records"])
-    assert len(verdicts) == 8
-    assert [verdict.problems for verdict in verdicts] == [()] * 8
+    assert [problem for verdict in verdicts for problem in verdict.problems] == []
+    return len(verdicts)
+
+
+def test_tuned_records_are_believed(tuned):
+    assert believed(tuned[0]) == 8
 
 
 def test_the_same_run_again_does_nothing(tuned):
@@ -399,6 +402,7 @@ class TestOpenTrack:
             trained = store.get("student", record.artifacts["student"])
             assert trained.details["point"] == record.sweep.best.values
             assert record.sweep.trials[0].values["training.learning_rate"] == 3e-3
+        believed(request)
 
     def test_trials_that_fall_behind_are_stopped_and_the_others_go_on(self, corpus, tmp_path):
         request = micro.request(tmp_path, corpus=corpus, trials=9, track="open", pruner="halving", workers=1)
@@ -451,6 +455,22 @@ class TestBudgets:
             assert budget.spent == pytest.approx(trained(found[name]))
         assert found["teacher"].budget.kind == "tokens"
         assert found["baseline"].training.target_tokens > found["tie_kd"].training.target_tokens
+        believed(request)
+
+    def test_an_equal_time_is_one_on_the_same_share_of_the_same_machine(self, corpus, tmp_path):
+        def rows(**more):
+            prepared = prepare(micro.request(tmp_path, corpus=corpus, **more))
+            return prepared.plan.preset.budget.place, {row.id for row in prepared.plan.rows}
+
+        place, ids = rows(budget=("wall-clock", 1.5), workers=2)
+        assert f"{os.cpu_count()} cores, cpu; tasks at a time 2, " in place
+        for share in ({"workers": 1}, {"workers": 2, "processes": 2}):
+            other, others = rows(budget=("wall-clock", 1.5), **share)
+            assert other != place
+            assert not ids & others
+        assert rows(workers=2) == rows(workers=1)  # tokens are the same everywhere
+        with pytest.raises(UsageError, match="filled in by the run"):
+            rows(budget=("wall-clock", 1.5), settings={"budget.place": "a fast one"})
 
     def test_in_device_hours_a_student_pays_for_its_teacher(self, corpus, tmp_path):
         hours = 4 / 3600
@@ -468,6 +488,7 @@ class TestBudgets:
         assert trained(found["baseline"]) == pytest.approx(4, rel=0.3)
         charged = trained(found["sequence_level"]) + seconds("sequence_level", "teacher", "distillation")
         assert found["sequence_level"].budget.spent == pytest.approx(charged / 3600)
+        believed(request)
 
     def test_a_teacher_that_takes_the_whole_budget_leaves_no_student(self, corpus, tmp_path):
         request = micro.request(tmp_path, "word_level", corpus=corpus, budget=("device-hours", 1e-6))

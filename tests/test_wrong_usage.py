@@ -11,9 +11,11 @@ import micro
 import pytest
 import torch
 
-from bench import cli
+from bench import cli, request
 from bench import run as run_module
 from bench.data.datasets import DATASETS
+from bench.errors import UsageError
+from bench.sweep.slots import Slots
 
 
 def fake_multi30k(folder: Path) -> Path:
@@ -182,3 +184,14 @@ def raising(error: BaseException):
         raise error
 
     return function
+
+
+def test_a_worker_of_a_cluster_has_one_gpu_at_most(monkeypatch, tmp_path):
+    monkeypatch.setattr(request, "resolve_device", lambda wanted: "cuda")
+    monkeypatch.setattr(request, "default_slots", lambda device: Slots(2, 1, devices=("cuda:0", "cuda:1")))
+    for given, message in (
+        ({"processes": 3}, "needs as many GPUs; there are 2"),
+        ({"processes": 2, "cluster": "ray"}, "a worker of a cluster has one GPU at most"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            request.resolve(micro.request(tmp_path, **given))

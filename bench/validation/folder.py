@@ -19,6 +19,8 @@ from leaderboard.recipes import comparable, seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
 from leaderboard.reviews import Review, content_of, read_reviews
 
+PERFECT = 99.5
+"""BLEU from which on outputs are little else than the references."""
 Key = tuple[str, str, int]
 """Data set, row and seed."""
 
@@ -113,9 +115,9 @@ def _training(record: Record) -> tuple[str, str, int]:
 
 
 def _outputs(record: Record) -> str | None:
-    """The hash of a finished record's outputs; None for those so poor that two models may give the same ones."""
+    """The hash of a finished record's outputs; None for those so poor or so good that two models may give the same."""
     found = record.scores.get(record.primary)
-    return found.hypotheses.sha256 if found and found.bleu >= RULES.floor else None
+    return found.hypotheses.sha256 if found and RULES.floor <= found.bleu < PERFECT else None
 
 
 def _unequal_speeds(known: Mapping[Path, Stored]) -> dict[str, list[str]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from bench.config import ModelConfig
+from bench import ENGINE
+from bench.config import ModelConfig, explain
 from bench.errors import UsageError
 from bench.ledger import KINDS, NAMES, charge
 from bench.method import Method, TeacherUse
@@ -18,6 +20,13 @@ from bench.results import Record, shared_part
 from bench.ruleset import RULES
 from leaderboard.again import ForeignError, options_of
 
+WORK = {
+    "teacher": NAMES["teacher", "training"],
+    "student": NAMES["student", "training"],
+    "text": "teacher decoding",
+    "signals": "teacher signals",
+}
+"""The phase that an artifact's own work is, by its kind."""
 LARGEST, MOST_LAYERS = 2**16, 2**8
 """Up to this width and so many layers a model's parameters are counted: a record can say anything."""
 
@@ -27,7 +36,9 @@ def claims(record: Record) -> Iterator[str]:
     yield from _command(record)
     if record.status == "ok":
         yield from _charges(record)
-        yield from _parameters(record)
+        present = record.engine.get(model_of(record)) == ENGINE[model_of(record)]
+        if present:
+            yield from _parameters(record)
         try:
             method = _built_in(record)
         except UsageError as error:
@@ -35,6 +46,7 @@ def claims(record: Record) -> Iterator[str]:
             return
         if method:
             yield from _teacher(record, method)
+        if method and present:  # of an earlier version of the code its own would have to say
             yield from _shape(record, method)
 
 
@@ -58,7 +70,7 @@ def _command(record: Record) -> Iterator[str]:
 
 
 def _charges(record: Record) -> Iterator[str]:
-    """Whether each phase is charged as what it is, and none of those that a row must have is missing."""
+    """Whether each phase is charged as what it is, and the work behind each artifact is among them."""
     named = {key: name for name, key in record.artifacts.items()}
     for phase in record.phases:
         if name := named.get(phase.artifact or ""):
@@ -66,9 +78,10 @@ def _charges(record: Record) -> Iterator[str]:
             kind = charge("training" if own else KINDS.get(name.partition("-")[0], "measuring"), phase.name, own=own)
             if phase.kind != kind:
                 yield f"the phase {phase.name!r} of its {name} is charged as {phase.kind}, and it is {kind}."
-    training = NAMES[model_of(record), "training"]
-    if not any(phase.name == training and phase.seconds > 0 for phase in record.phases):
-        yield f"it has no phase {training!r}."
+    there = {(phase.artifact, phase.name) for phase in record.phases if phase.seconds > 0}
+    for name, key in record.artifacts.items():
+        if (work := WORK.get(name.partition("-")[0])) and (key, work) not in there:
+            yield f"its {name} has no phase {work!r}."
     trials = sum(phase.seconds for phase in record.phases if phase.kind == "tuning")
     searched = record.sweep.seconds if record.sweep else 0.0
     if RULES.unaccounted(searched, trials):
@@ -80,7 +93,7 @@ def _parameters(record: Record) -> Iterator[str]:
     model, told = record.model, record.parameters
     if model is None or told is None:
         return
-    if max(model.width, model.ffn, model.max_positions) > LARGEST or sum(model.depth) > MOST_LAYERS:
+    if _too_large(model):
         yield "its model is larger than any that this program trains."
         return
     one, two = (_counted(model, vocabulary) for vocabulary in (1, 2))
@@ -94,6 +107,11 @@ def _parameters(record: Record) -> Iterator[str]:
         )
 
 
+def _too_large(model: ModelConfig) -> bool:
+    return max(model.width, model.ffn, model.max_positions) > LARGEST or sum(model.depth) > MOST_LAYERS
+
+
+@cache
 def _counted(model: ModelConfig, vocabulary: int) -> ParameterCounts:
     with torch.device("meta"):
         return parameter_counts(Transformer(model, vocabulary))
@@ -113,9 +131,19 @@ def _built_in(record: Record) -> Method | None:
 
 def _teacher(record: Record, method: Method) -> Iterator[str]:
     """Whether it rests on a teacher if its method does."""
-    taught = method.teacher is TeacherUse.FROZEN or any(stage.text.origin == "teacher" for stage in method.stages())
-    if taught and record.role == "method" and "teacher" not in record.artifacts:
-        yield f"{record.method.name} learns from a teacher, and it names none."
+    if record.role != "method":
+        return
+    from_text = any(stage.text.origin == "teacher" for stage in method.stages())
+    kinds = {name.partition("-")[0] for name in record.artifacts}
+    cached = _section(record, "signals").get("kind") == "cached"
+    needed = {
+        "teacher": method.teacher is TeacherUse.FROZEN or from_text,
+        "text": from_text,
+        "signals": method.teacher is TeacherUse.FROZEN and method.distributions_only and cached,
+    }
+    for kind, needs in needed.items():
+        if needs and kind not in kinds:
+            yield f"{record.method.name} needs a {kind} artifact, and it names none."
 
 
 def _shape(record: Record, method: Method) -> Iterator[str]:
@@ -129,10 +157,14 @@ def _shape(record: Record, method: Method) -> Iterator[str]:
     try:
         student = ModelConfig.model_validate(_section(record, "student") | searched)
         teacher = ModelConfig.model_validate(_section(record, "teacher"))
+        if _too_large(student) or _too_large(teacher):
+            yield "its recipe has shapes larger than any that this program trains."
+            return
         whole = teacher if record.role == "teacher" else method.architecture(student, teacher)
         depths = [each.depth for each in method.deliveries(student, teacher)]
     except (ValidationError, UsageError) as error:
-        yield f"its recipe has no shapes that its method could have: {str(error).splitlines()[0]}."
+        said = explain(error) if isinstance(error, ValidationError) else error
+        yield f"its recipe has no shapes that its method could have: {said}."
         return
     depth = record.delivery.depth
     expected = whole.model_copy(update={"encoder_layers": depth.encoder, "decoder_layers": depth.decoder})

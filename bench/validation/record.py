@@ -121,6 +121,8 @@ class Check:
         else:
             part, value = "budget", "amount"
         section = record.recipe.get(part)
+        if kind != "tokens" and not (isinstance(section, dict) and section.get("place")):
+            yield "its budget is one of time, and its recipe does not say on which machine."
         if not isinstance(section, dict) or section.get(value) != budget.limit:
             yield f"its budget is not the recipe's {part}.{value}."
         if record.status == "ok" and budget.spent is None:

@@ -18,7 +18,7 @@ MOST_LINES = 30
 
 def tuning_charts(curves: Sequence[Curve], looks: Mapping[str, Look], machine: str | None) -> tuple[Chart, ...]:
     """Charts of the sweeps of a table: of all by trials, and of those made on ``machine`` by device-hours."""
-    here = [curve for curve in curves if curve.row.machine == machine]
+    here = [curve for curve in curves if machine and curve.row.machine == machine]
     by_trials = (_chart(curves[:MOST_LINES], looks, "trials"),) if curves else ()
     return (*by_trials, *([_chart(here[:MOST_LINES], looks, "hours")] if here else []))
 
