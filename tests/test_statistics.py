@@ -13,6 +13,7 @@ from bench.measure.statistics import (
     corpus_bleu,
     corpus_chrf,
     parse_statistics,
+    possible,
     sentence_bleu,
     sentence_statistics,
     statistics_content,
@@ -46,6 +47,20 @@ def test_sentences_have_sacrebleus_sentence_scores(pairs):
     metric = BLEU(effective_order=True)
     expected = [metric.sentence_score(each, [reference]).score for each, reference in pairs]
     assert sentence_bleu(sentence_statistics(hypotheses, references)).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@given(SENTENCES)
+def test_counts_against_any_reference_are_possible_ones(pairs):
+    hypotheses, references = map(list, zip(*pairs))
+    assert possible(sentence_statistics(hypotheses, references), hypotheses).all()
+
+
+@pytest.mark.parametrize("column", ["words", "total_2", "characters_3", "correct_1", "match_1"])
+def test_counts_that_no_reference_could_give_are_found(column):
+    hypotheses = ["der Hund läuft nicht", "die Katze"]
+    statistics = sentence_statistics(hypotheses, ["der Hund läuft", "die Katze"])
+    statistics[1, COLUMNS.index(column)] += 1
+    assert possible(statistics, hypotheses).tolist() == [True, False]
 
 
 def test_many_sums_are_scored_at_once():

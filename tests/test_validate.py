@@ -256,6 +256,20 @@ def test_without_the_data_set_the_rest_is_checked_and_the_reason_given(tmp_path)
     assert "the statistics give" in problems(tmp_path, bad)[0]
 
 
+def test_statistics_that_no_reference_could_give_are_found_without_the_data_set(tmp_path):
+    record, files = valid(dataset="mine"), {}
+    better = sentence_statistics(TARGET["test"], TARGET["test"])
+    for name, made in record.scores.items():
+        files[made.hypotheses.file] = file_content(OUTPUT[name])
+        files[made.statistics.file] = statistics_content(sentence_statistics(OUTPUT[name], TARGET[name]))
+    name = record.scores["test"].statistics.file
+    files[name] = statistics_content(better)
+    scores = {"bleu": 100.0, "chrf": 100.0, "length_ratio": 1.0, "statistics": StoredFile.of(name, files[name])}
+    path = write_record(tmp_path / "mine", with_score(**scores)(record), files)
+    (verdict,) = Validator().validate([path])
+    assert verdict.problems == ("test: the statistics of sentence 1 cannot be those of its output.",)
+
+
 def test_a_data_set_whose_files_are_missing_is_no_fault_of_the_record(tmp_path, monkeypatch):
     absent = replace(DATASETS["wmt22-de-dsb"], languages=("src", "tgt"), primary="test")
     monkeypatch.setitem(DATASETS, "wmt22-de-dsb", absent)

@@ -35,6 +35,21 @@ def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) ->
     return np.hstack([np.asarray(part, dtype=np.int64) for part in parts])
 
 
+def possible(statistics: NDArray[np.int64], hypotheses: Sequence[str]) -> NDArray[np.bool_]:
+    """(sentences,) whether (sentences, 28) counts can be those of the hypotheses against references nobody has here.
+
+    What they count of the hypotheses alone must agree, and no more can match than there is. sacreBLEU counts the
+    hypothesis's character n-grams only of orders that the reference has.
+    """
+    bleu, alone = len(BLEU_COLUMNS), sentence_statistics(hypotheses, hypotheses)
+    correct, total = statistics[:, 2 : 2 + ORDERS], statistics[:, 2 + ORDERS : bleu]
+    output, reference, match = (statistics[:, bleu + part :: 3] for part in range(3))
+    agrees = (statistics[:, 0] == alone[:, 0]) & (total == alone[:, 2 + ORDERS : bleu]).all(axis=1)
+    agrees &= (output == np.where(reference > 0, alone[:, bleu::3], 0)).all(axis=1)
+    fits: NDArray[np.bool_] = agrees & (correct <= total).all(axis=1) & (match <= output).all(axis=1)
+    return fits
+
+
 def corpus_bleu(sums: NDArray[Any]) -> NDArray[np.float64]:
     """BLEU, 0 to 100, of each (..., 28) sum of statistics: exponential smoothing, as sacreBLEU's default.
 

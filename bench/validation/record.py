@@ -14,7 +14,7 @@ from bench.data.corpus import ParallelText
 from bench.data.datasets import DATASETS
 from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
-from bench.measure.statistics import corpus_bleu, corpus_chrf, sentence_statistics
+from bench.measure.statistics import corpus_bleu, corpus_chrf, possible, sentence_statistics
 from bench.records import Stored, check_files
 from bench.results import SCHEMA_VERSION, Record, Score, shared_part
 from bench.ruleset import RULES
@@ -195,9 +195,12 @@ class Check:
             yield from _differs("chrF", found.chrf, float(corpus_chrf(sums)), "the statistics")
             if found.length_ratio is not None:
                 yield from _differs("length ratio", found.length_ratio, length_ratio(statistics), "the statistics")
+        lines = self.stored.hypotheses(test_set)
         if test_set not in self._sets:
+            if statistics is not None and not (fits := possible(statistics, lines)).all():
+                yield f"the statistics of sentence {int(fits.argmin()) + 1} cannot be those of its output."
             return
-        text, lines = self._sets[test_set], self.stored.hypotheses(test_set)
+        text = self._sets[test_set]
         if len(lines) != len(text):
             yield f"it has {len(lines)} outputs for {len(text)} sentences."
             return
