@@ -118,17 +118,18 @@ def test_default_folder_is_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def small_dataset(folder: Path, files: tuple[RemoteFile, ...]) -> Dataset:
     def loader(place: Path) -> Splits:
         text = parallel(read_lines(place / "a.txt"), read_lines(place / "a.txt"), "a")
-        return Splits(text.first(1), text.select([False, True]), {"test": text.select([False, True])}, ("read",))
+        dev = text.select([False, True, False])
+        return Splits(text.first(1), dev, {"test": text.select([False, False, True])}, ("read",))
 
     (folder / "small").mkdir(parents=True)
-    (folder / "small" / "a.txt").write_text("one\ntwo\n")
+    (folder / "small" / "a.txt").write_text("one\ntwo\nthree\n")
     return dataclasses.replace(
         DATASETS["multi30k-en-de"], name="small", folder="small", files=files, loader=loader, primary="test"
     )
 
 
 def test_loading_verifies_every_file_and_says_both_sums(tmp_path: Path) -> None:
-    good = hashlib.sha256(b"one\ntwo\n").hexdigest()
+    good = hashlib.sha256(b"one\ntwo\nthree\n").hexdigest()
     dataset = small_dataset(tmp_path, (RemoteFile("a.txt", "http://localhost/a.txt", sha256=good),))
     assert dataset.load(tmp_path).notes == ("read",)
     (tmp_path / "small" / "a.txt").write_text("one\ntampered\n")
