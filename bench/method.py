@@ -350,5 +350,5 @@ class Method(ABC):
         return True
 
     def divisible(self) -> bool:
-        """Whether the loss of a micro-batch is the sum of its parts', so that it may be cut or shared out."""
+        """Whether a micro-batch may be cut or shared out, for the objective of its parts together is its own."""
         return self.padding_invariant()

@@ -73,7 +73,7 @@ def student(phase: Phase, folder: Path) -> Mapping[str, Any]:
         if (kept := min(text.kept for text in taught)) < min(method.ranked(), phase.tokenizer().size):
             raise PhaseError(f"it ranks {method.ranked()} of the teacher's tokens, and the signals have {kept}")
     # A stream of its own: by that of its teacher it would start from the teacher's first weights, as far as their
-    # shapes agree, with the same batches in the same order, which helps whoever learns from a teacher and nobody else.
+    # shapes agree, with the same batches in the same order, which only who learns from a teacher can gain by.
     seed = derived_seed(inputs["seed"], "student")
     trained = _train(
         phase, folder, method, config, shape, student_shape, teacher_shape, seed=seed, teacher=teacher, texts=texts
