@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -34,6 +34,24 @@ class Frozen(BaseModel):
     """An immutable value object that refuses unknown fields and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Grown(Frozen):
+    """A value that got fields after artifacts had been kept under addresses that follow from its JSON form.
+
+    That form leaves out such a field where it has its default, so that the addresses, and the names of rows, stay.
+    """
+
+    later: ClassVar[tuple[str, ...]]
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if info.mode == "json":
+            for name in self.later:
+                if getattr(self, name) == type(self).model_fields[name].default:
+                    values.pop(name, None)
+        return values
 
 
 class Depth(NamedTuple):
@@ -108,8 +126,10 @@ class ModelConfig(Frozen):
         return self.model_copy(update={"encoder_layers": depth.encoder, "decoder_layers": depth.decoder})
 
 
-class TrainConfig(Frozen):
+class TrainConfig(Grown):
     """How a model is trained. Target tokens are counted with the end of sentence and without padding."""
+
+    later = ("seconds",)
 
     target_tokens: Positive
     seconds: float = Field(
@@ -137,14 +157,6 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU that has it, otherwise fp32."
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Without ``seconds`` where the budget is in tokens: the addresses of artifacts follow from the JSON form."""
-        values: dict[str, Any] = handler(self)
-        if info.mode == "json" and not self.seconds:
-            values.pop("seconds", None)
-        return values
 
 
 class SearchConfig(Frozen):
@@ -200,8 +212,10 @@ class TuningConfig(Frozen):
         return {f"{section}.{name}": found for section, names in self.space.items() for name, found in names.items()}
 
 
-class BudgetConfig(Frozen):
+class BudgetConfig(Grown):
     """What is held equal between the students: target tokens, or an amount of time."""
+
+    later = ("place",)
 
     kind: Literal["tokens", "wall-clock", "device-hours"] = Field(
         "tokens",
@@ -210,14 +224,6 @@ class BudgetConfig(Frozen):
     )
     amount: float = Field(0.0, ge=0, description="Seconds, or hours; 0 for tokens.")
     place: str = Field("", description="Of an amount of time: on which machine, and on which share of it. The run's.")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Without ``place`` where there is none: the names of rows follow from the JSON form."""
-        values: dict[str, Any] = handler(self)
-        if info.mode == "json" and not self.place:
-            values.pop("place", None)
-        return values
 
     @model_validator(mode="after")
     def _amount_fits(self) -> BudgetConfig:
@@ -260,8 +266,10 @@ class SpeedConfig(Frozen):
     minimum_seconds: float = Field(1.0, ge=0, description="That the passes take together, at least.")
 
 
-class Preset(Frozen):
+class Preset(Grown):
     """Everything a run needs besides the data set and the methods."""
+
+    later = ("signals",)
 
     name: str
     description: str
@@ -278,14 +286,6 @@ class Preset(Frozen):
     budget: BudgetConfig = BudgetConfig()
     signals: SignalsConfig = SignalsConfig()
     speed: SpeedConfig = SpeedConfig()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Without ``signals`` where they are exact: the names of rows follow from the JSON form."""
-        values: dict[str, Any] = handler(self)
-        if info.mode == "json" and self.signals.kind == "exact":
-            values.pop("signals", None)
-        return values
 
     @model_validator(mode="after")
     def _space_fits(self) -> Preset:

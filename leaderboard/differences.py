@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 
 import numpy as np
@@ -131,8 +131,9 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
             intervals[row.sample.row] = alone.interval(0, rules.level)
     ordered = [row for row in table.placed if row.sample.row in models and row.sample.role != "teacher"]
     names = [row.sample.row for row in ordered]
+    none = Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, intervals)
     if not names:
-        return Differences((), untested, Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, intervals)
+        return none
     trainings = [frozenset(runs(row)) or row.sample.row for row in ordered]
     systems = [models[name].statistics for name in names]
     test = compare_rows(systems, trainings, "bleu", replicates=rules.replicates)
@@ -141,9 +142,7 @@ def differences(table: Table, stored: Mapping[tuple[str, str, int], Stored], rul
     if max(means.values()) < rules.floor:
         # Of outputs that say nothing, seeds vary so little that any difference is significant, and means nothing.
         said = f"no student of the table reaches {rules.floor:g} BLEU: none has learned to translate"
-        return Differences(
-            (), untested | dict.fromkeys(names, said), Pairs({}, np.ones((0, 0)), rules.alpha), {}, {}, intervals
-        )
+        return replace(none, untested=untested | dict.fromkeys(names, said), intervals=intervals)
     p = test.p()
     above = np.triu_indices(len(names), 1)
     adjusted = np.ones_like(p)

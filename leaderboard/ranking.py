@@ -99,7 +99,7 @@ class Table:
     placed: tuple[Row, ...]
     unplaced: tuple[Row, ...]
     own: tuple[str, ...]
-    """What sets this recipe apart, as ``key = value``, where a data set and preset have several tables."""
+    """What sets this recipe apart from its preset, and from other tables of it, as ``key = value``."""
     baseline: Row | None = None
     """The plain student that all rows are compared with."""
 

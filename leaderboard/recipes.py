@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.config import presets
 from bench.results import Record
 
 
@@ -19,7 +20,7 @@ def comparable(record: Record) -> str:
             record.preset,
             record.track,
             record.primary,
-            _recipe(record),
+            _recipe(record.recipe),
             record.engine,
         ]
     )
@@ -57,13 +58,20 @@ def largest_batch(record: Record) -> int:
 
 
 def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:
-    """What the record's recipe has of its own among those of its data set and preset, as ``key = value``.
+    """What sets the record's recipe apart, as ``key = value``: from its preset as it is now, whether or not another
+    table stands beside it, and in what no preset says from the others of its data set and preset.
 
-    Budget, track and number of trials are not among it: a table names them anyway.
+    A preset that is not known is taken from these others too. Budget, track and number of trials are not among it: a
+    table names them anyway.
     """
     alike = [other for other in others if (other.dataset, other.preset) == (record.dataset, record.preset)]
     searches = [_search(other) for other in alike if trials_asked(other) > 1 and other.track == record.track]
-    return distinguishing(_fixed(record), map(_fixed, alike)) + distinguishing(_search(record), searches)
+    known = presets().get(record.preset)
+    return (
+        *distinguishing(_fixed(record.recipe), map(_fixed, [known.recipe()] if known else (o.recipe for o in alike))),
+        *distinguishing(_circumstances(record), map(_circumstances, alike)),
+        *distinguishing(_search(record), searches),
+    )
 
 
 def distinguishing(values: dict[str, Any], others: Iterable[dict[str, Any]]) -> tuple[str, ...]:
@@ -82,16 +90,20 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _recipe(record: Record) -> dict[str, Any]:
-    """The recipe without what does not bear on a score of one seed."""
-    return {key: value for key, value in record.recipe.items() if key not in ("name", "description", "seeds")}
+def _recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without what does not bear on a score of one seed."""
+    return {key: value for key, value in recipe.items() if key not in ("name", "description", "seeds")}
 
 
-def _fixed(record: Record) -> dict[str, Any]:
-    """The recipe without search and budget, the versions of the code behind it, and where it ran, if time was given."""
-    recipe = {key: value for key, value in _recipe(record).items() if key not in ("tuning", "budget")}
+def _fixed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without search and budget."""
+    return {key: value for key, value in _recipe(recipe).items() if key not in ("tuning", "budget")}
+
+
+def _circumstances(record: Record) -> dict[str, Any]:
+    """The versions of the code behind a record, and where it ran, if time was given."""
     place = _section(record, "budget").get("place")
-    return recipe | {"engine": record.engine} | ({"machine": place} if place else {})
+    return {"engine": record.engine} | ({"machine": place} if place else {})
 
 
 def _search(record: Record) -> dict[str, Any]:

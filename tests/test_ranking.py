@@ -192,10 +192,28 @@ def test_each_data_set_and_recipe_has_its_own_table_and_baseline():
     tables = aggregate(records)
     assert [(each.sample.dataset, each.own, len(each.rows)) for each in tables] == [
         ("another", (), 1),
-        ("synthetic", ("train_pairs = 0",), 2),
+        ("synthetic", (), 2),
         ("synthetic", ("train_pairs = 500",), 2),
     ]
     assert [each.placed[0].difference and each.placed[0].difference.mean for each in tables] == [None, 1.0, 5.0]
+
+
+def test_a_preset_that_was_changed_says_so_without_another_table_beside_it():
+    (table,) = aggregate(plain(recipe={"train_pairs": 500, "search": {**make_record().recipe["search"], "beam": 7}}))
+    assert table.own == ("search.beam = 7", "train_pairs = 500")
+
+
+def test_a_preset_that_is_not_known_is_compared_with_its_other_tables_only():
+    changed = {"train_pairs": 500}
+    (table,) = aggregate(plain(preset="older", recipe=changed))
+    assert table.own == ()
+    tables = aggregate(
+        [
+            *plain(preset="older"),
+            *plain(preset="older", recipe=changed, digest="11111111"),
+        ]
+    )
+    assert sorted(each.own for each in tables) == [("train_pairs = 0",), ("train_pairs = 500",)]
 
 
 def test_the_number_of_seeds_asked_for_makes_no_table_of_its_own():

@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.ledger import KINDS, NAMES, charge
 from bench.method import Method, TeacherUse
 from bench.nmt.model import ParameterCounts, Transformer, parameter_counts
-from bench.registry import built_in_hashes, load_methods
+from bench.registry import BUILT_IN, built_in_hashes, load_file
 from bench.results import Record, shared_part
 from bench.ruleset import RULES
 from leaderboard.again import ForeignError, options_of
@@ -126,7 +126,7 @@ def _built_in(record: Record) -> Method | None:
     name = record.method.name if record.role != "teacher" else "baseline"
     if built_in_hashes().get(name) != record.method.source_sha256:
         return None
-    return load_methods().get(name)(None if record.role == "teacher" else record.method.settings)
+    return load_file(BUILT_IN / f"{name}.py")(None if record.role == "teacher" else record.method.settings)
 
 
 def _teacher(record: Record, method: Method) -> Iterator[str]:
