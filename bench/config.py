@@ -261,9 +261,10 @@ class SpeedConfig(Frozen):
     sentences: Positive = Field(500, description="The first N of dev are translated.")
     latency_sentences: Positive = Field(100, description="Of these, the first N are also translated one at a time.")
     batch_tokens: Positive = Field(4096, description="Padded source pieces in a batch, where the batch is fixed.")
-    warmup: int = Field(3, ge=3, description="Passes that are dropped.")
-    passes: int = Field(5, ge=5, description="Passes that count, at least.")
-    minimum_seconds: float = Field(1.0, ge=0, description="That the passes take together, at least.")
+    rounds: int = Field(3, ge=2, description="All engines of all rows are measured in turn, so many times.")
+    warmup: int = Field(3, ge=3, description="Passes that are dropped in each round.")
+    passes: int = Field(5, ge=5, description="Passes that count, over all rounds, at least.")
+    minimum_seconds: float = Field(1.0, ge=0, description="That these take together, at least.")
 
 
 class Preset(Grown):

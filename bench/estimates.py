@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -267,12 +268,12 @@ class Estimator:
             sentences * length * self.probe.decoding(preset.student, search, sentences)
             for search, sentences in ((preset.search, protocol.sentences), (alone, protocol.latency_sentences))
         )
-        passes = protocol.warmup + protocol.passes
+        passes = protocol.rounds * (protocol.warmup + math.ceil(protocol.passes / protocol.rounds))
         ours = SPEED_GREEDY * ((2 * passes + SPEED_LADDER) * batched + passes * single)
         others = len(ENGINES[task.inputs["device"]]) - 1
         theirs = others * (SPEED_OTHERS * ours + 2 * 3 * protocol.minimum_seconds)
         self.notes.append("each row's speed takes as long to measure as the plain student's")
-        return Estimate(rows * (ours + theirs + (1 + others) * SPEED_START), "probe")
+        return Estimate(rows * (ours + theirs + (1 + others) * protocol.rounds * SPEED_START), "probe")
 
     def _text(self, task: Task) -> Estimate:
         train = self.sizes["train"]

@@ -30,7 +30,7 @@ class Ruleset:
     gap_seconds: float = 0.5
     """What they may always miss, for work that is over soon on a machine that does more at a time than it can."""
     spread: float = 0.05
-    """The share of its median by which the passes of a timing may differ before it is marked."""
+    """The share of its median by which the rounds of a timing may differ before it is marked."""
     floor: float = 2.0
     """The BLEU that a student must reach for its table to be ranked: below it none has learned to translate."""
     degenerate: float = 0.05
@@ -148,9 +148,11 @@ class Ruleset:
     def _speed(self) -> list[str]:
         return [
             "Speed is that of the first finished seed, measured on each engine alone on the machine, for all rows in "
-            "one go; only such speeds stand in one table. Passes over the beginning of dev text are repeated after a "
-            "warm-up, with tokenising inside the clock and loading outside. A median whose passes differ by more than "
-            f"{100 * self.spread:g} % of it is marked, and so is a device that others used meanwhile.",
+            "one go; only such speeds stand in one table. A machine's own speed wanders, so that all rows are measured "
+            "in turn, round after round, there and back. In each round passes over the beginning of dev text are "
+            "repeated after a warm-up, with tokenising inside the clock and loading outside. The median of all passes "
+            f"counts; where the rounds' own medians differ by more than {100 * self.spread:g} % of it, it is marked, "
+            "and so is a device that others used meanwhile.",
         ]
 
     def _costs(self) -> list[str]:

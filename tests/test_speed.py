@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 from bench.config import SearchConfig, SpeedConfig
 from bench.measure import load
 from bench.measure.engines import EngineConfig, Translation, batches
-from bench.measure.speed import Job, Passes, best_batch, ladder, latency, measure, repeat, signature
+from bench.measure.speed import (
+    Job,
+    Measured,
+    Passes,
+    Way,
+    best_batch,
+    ladder,
+    latency,
+    measure,
+    next_round,
+    repeat,
+    signature,
+    timings,
+)
 
 LINES = ("one two three", "four", "five six")
 
@@ -58,20 +71,47 @@ def passes_of(durations: list[float], **values: float) -> tuple[Passes, int]:
 
 
 def test_warm_up_passes_are_dropped():
-    passes, ran = passes_of([100, 50, 20, 1, 2, 3, 4, 5])
-    assert passes.seconds == (1, 2, 3, 4, 5)
-    assert ran == 8
+    passes, ran = passes_of([100, 50, 20, 1, 2, 3, 4, 5], rounds=2)
+    assert passes.seconds == (1, 2, 3)
+    assert ran == 6
 
 
-def test_passes_go_on_until_there_are_enough_and_they_took_long_enough():
-    assert len(passes_of([1.0] * 20, passes=7)[0].seconds) == 7  # by number, the time being long over
-    assert len(passes_of([1.0] * 20, minimum_seconds=9.5)[0].seconds) == 10  # by time, the warm-up not counted
+@pytest.mark.parametrize(("rounds", "by_number", "by_time"), [(2, 4, 5), (3, 3, 4), (7, 1, 2)])
+def test_passes_go_on_until_a_round_has_its_share_of_number_and_time(rounds: int, by_number: int, by_time: int):
+    assert len(passes_of([1.0] * 20, rounds=rounds, passes=7)[0].seconds) == by_number
+    least = {"rounds": rounds, "minimum_seconds": 9.5}
+    assert len(passes_of([1.0] * 20, **least)[0].seconds) == by_time  # the warm-up not counted
 
 
-def test_median_and_spread_by_hand():
-    passes = Passes((2.0, 1.0, 4.0, 2.5, 3.0), Translation((), 1, 1))
-    assert passes.median == 2.5
-    assert passes.spread == pytest.approx((4.0 - 1.0) / 2.5)
+def rounds_of(*seconds: tuple[float, ...], best: dict[int, tuple[float, ...]] | None = None) -> list[Measured]:
+    """Rounds of greedy search in fixed batches, and in the best ones where a round has such passes."""
+    found = []
+    for number, each in enumerate(seconds):
+        ways = [Way(beam=1, mode="fixed batch", batch_tokens=64, seconds=each, target_pieces=12)]
+        ways.append(
+            Way(beam=1, mode="one sentence", batch_tokens=0, seconds=(1.0,), sentences=(0.2, 0.8), target_pieces=8)
+        )
+        if best:
+            ways.append(Way(beam=1, mode="best batch", batch_tokens=128, seconds=best[number], target_pieces=12))
+        found.append(measured(tuple(ways)))
+    return found
+
+
+def test_median_and_spread_over_rounds_by_hand():
+    fixed, best, one = timings(job(beam=1), rounds_of((2.0, 1.0), (4.0, 2.5, 3.0), (1.5,)))
+    assert fixed.seconds == pytest.approx((2.0 + 2.5) / 2)  # of 1, 1.5, 2, 2.5, 3, 4
+    assert fixed.spread == pytest.approx((3.0 - 1.5) / 2.25)  # the rounds' medians are 1.5, 3 and 1.5
+    assert fixed.passes == 6
+    assert (best.mode, best.batch_tokens, best.seconds) == ("best batch", 64, fixed.seconds)
+    assert (one.passes, one.latency.p50) == (3, pytest.approx(500))
+
+
+def test_a_batch_that_only_seemed_the_best_gives_way_to_the_fixed_one():
+    seconds = [(2.0,), (2.0,), (2.0,)]
+    _, best, _ = timings(job(beam=1), rounds_of(*seconds, best={0: (1.0,), 1: (3.0,), 2: (4.0,)}))
+    assert (best.batch_tokens, best.seconds) == (64, 2.0)
+    _, best, _ = timings(job(beam=1), rounds_of(*seconds, best={0: (1.0,), 1: (1.5,), 2: (4.0,)}))
+    assert (best.batch_tokens, best.seconds) == (128, 1.5)
 
 
 def test_percentiles_by_hand():
@@ -118,19 +158,25 @@ def job(beam: int = 4, engine: str = "ctranslate2") -> Job:
     return Job(engine=config, lines=LINES, protocol=protocol(), signature=signed, gpu=None)
 
 
+def measured(ways: tuple[Way, ...]) -> Measured:
+    return Measured(ways=ways, hypotheses=(), length_ratio=1, host_memory=1, device_memory=None, shared=None)
+
+
 def test_each_way_is_timed_and_rates_are_of_the_median_pass():
     clock = Clock()
     # Greedy takes half as long; the fixed batch is 2 s, the best 1 s, one sentence 0.25 s.
     engine = FakeEngine(clock, lambda call: call[1] / 2 * {64: 4.0, 32: 1.0, 0: 0.25}.get(call[2], 8.0))
-    timings, result, memory = measure(job(beam=2), engine, lambda: max(call[2] for call in engine.calls), clock)
-    assert [(each.beam, each.mode, each.batch_tokens) for each in timings] == [
+    given = job(beam=2)
+    ways, result, memory = measure(given, engine, lambda: max(call[2] for call in engine.calls), clock)
+    figures = timings(given, [measured(ways)] * 3)
+    assert [(each.beam, each.mode, each.batch_tokens) for each in figures] == [
         (beam, mode, tokens)
         for beam in (1, 2)
         for mode, tokens in (("fixed batch", 64), ("best batch", 32), ("one sentence", 0))
     ]
-    fixed, best, single = timings[3:]
+    fixed, best, single = figures[3:]
     assert (fixed.seconds, best.seconds, single.seconds) == (4.0, 1.0, 0.5)
-    assert {each.passes for each in timings} == {5}
+    assert {each.passes for each in figures} == {6}
     assert fixed.source_words == 6 / 4.0
     assert (best.source_words, best.target_tokens, best.sentences) == (6, 12, 3)
     assert single.sentences == 2 / 0.5
@@ -144,40 +190,47 @@ def test_latency_leaves_the_warm_up_out():
     clock = Clock()
     engine = FakeEngine(clock, lambda call: 0.0)
     engine.seconds = lambda call: 1.0 if call[2] or sum(c[2] == 0 for c in engine.calls) > 6 else 100.0
-    timings, *_ = measure(job(beam=1), engine, lambda: None, clock)
-    assert len(timings) == 3, "a beam of 1 is greedy: it is not measured twice"
-    assert timings[2].latency.p99 == 1000
+    ways, *_ = measure(job(beam=1), engine, lambda: None, clock)
+    figures = timings(job(beam=1), [measured(ways)])
+    assert len(figures) == 3, "a beam of 1 is greedy: it is not measured twice"
+    assert figures[2].latency.p99 == 1000
 
 
 def test_the_fixed_batch_is_not_measured_again_where_it_is_the_best():
     clock = Clock()
     engine = FakeEngine(clock, lambda call: {64: 1.0}.get(call[2], 2.0))
-    timings, *_ = measure(job(beam=1), engine, lambda: None, clock)
-    assert [call[2] for call in engine.calls].count(64) == 3 + 5 + 3
-    assert timings[0].seconds == timings[1].seconds
-    assert timings[1].batch_tokens == 64
+    ways, *_ = measure(job(beam=1), engine, lambda: None, clock)
+    assert [call[2] for call in engine.calls].count(64) == 3 + 2 + 3
+    assert [way.mode for way in ways] == ["fixed batch", "one sentence"]
 
 
-def test_a_batch_that_only_seemed_the_best_gives_way_to_the_fixed_one():
+def test_later_rounds_use_the_best_batches_of_the_first():
     clock = Clock()
-    engine = FakeEngine(clock, lambda call: 0.0)
-    engine.seconds = lambda call: 1.0 if call[2] == 64 else 0.5 if len(engine.calls) <= 8 + 16 + 9 else 3.0
-    timings, *_ = measure(job(beam=1), engine, lambda: None, clock)
-    assert timings[1].batch_tokens == 64
-    assert timings[1].seconds == timings[0].seconds == 1.0
+    engine = FakeEngine(clock, lambda call: {32: 0.75 * call[1], 64: 1.0}.get(call[2], 2.0))
+    first, *_ = measure(job(beam=2), engine, lambda: None, clock)
+    again = next_round(job(beam=2), measured(first))
+    assert again.best == {1: 32, 2: 64}
+    assert Job.model_validate_json(again.model_dump_json()) == again
+    engine.calls.clear()
+    second, *_ = measure(again, engine, lambda: None, clock)
+    assert {call[2] for call in engine.calls} == {0, 32, 64}
+    assert [(way.beam, way.mode, way.batch_tokens) for way in second] == [
+        (way.beam, way.mode, way.batch_tokens) for way in first
+    ]
 
 
 def test_a_signature_says_all_that_a_speed_depends_on():
     clock = Clock()
     engine = FakeEngine(clock, lambda call: 1.0 if call[2] == 64 else 2.0)
-    timings, *_ = measure(job(), engine, lambda: None, clock)
-    assert timings[3].signature == (
-        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|warm:3|rep:5+|min:0s|ver:2"
+    ways, *_ = measure(job(), engine, lambda: None, clock)
+    figures = timings(job(), [measured(ways)] * 3)
+    assert figures[3].signature == (
+        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|rnd:3|warm:3|rep:5+|min:0s|ver:3"
     )
-    assert "|sent:2|batch:1|beam:1|thr:1|" in timings[2].signature
-    assert "|batch:best-tok64|" in timings[1].signature
+    assert "|sent:2|batch:1|beam:1|thr:1|" in figures[2].signature
+    assert "|batch:best-tok64|" in figures[1].signature
     ours, *_ = measure(job(engine="pytorch"), FakeEngine(clock, lambda call: 1.0), lambda: None, clock)
-    assert not any("patience" in each.signature for each in ours)
+    assert not any("patience" in each.signature for each in timings(job(engine="pytorch"), [measured(ours)]))
     assert signature({"a": "1|2", "b": "3"}) == "a:1/2|b:3"
 
 

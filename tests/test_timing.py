@@ -17,13 +17,13 @@ import bench.phases.speed
 from bench.config import SearchConfig, SpeedConfig, preset
 from bench.further import with_speed
 from bench.measure.engines import EngineConfig
-from bench.measure.speed import Job, Measured, result_file
+from bench.measure.speed import Job, Measured, Way, result_file
 from bench.phases import PhaseError, carry_out
 from bench.phases.speed import _in_a_process
 from bench.recorder import finished_record
 from bench.records import read_records
 from bench.request import Request
-from bench.results import Record, Timing
+from bench.results import Record
 from bench.run import missing, prepare
 from bench.timing import absent, record_speed, timing
 
@@ -39,20 +39,19 @@ def records(request: Request) -> dict[tuple[str, int], Record]:
 def made_up(job: Job) -> Measured:
     """As if the engine had been measured; int8 says something else of one sentence in four."""
     odd = job.engine.precision == "int8"
+    beams = {1, job.engine.search.beam}
     return Measured(
-        timings=(
-            Timing(
-                beam=2,
-                mode="fixed batch",
-                batch_tokens=64,
-                passes=5,
-                seconds=1.0,
-                spread=0.01,
-                source_words=3.0,
-                target_tokens=4.0,
-                sentences=5.0,
-                signature="made:up",
-            ),
+        ways=tuple(
+            Way(
+                beam=beam,
+                mode=mode,
+                batch_tokens=0 if mode == "one sentence" else 64,
+                seconds=(1.0, 2.0),
+                sentences=(0.5,) if mode == "one sentence" else (),
+                target_pieces=4,
+            )
+            for beam in beams
+            for mode in ("fixed batch", "one sentence")
         ),
         hypotheses=tuple("odd" if odd and not i % 4 else f"line {i}" for i, _ in enumerate(job.lines)),
         length_ratio=1.0,
@@ -133,7 +132,7 @@ def test_the_outputs_of_each_engine_are_compared_with_the_decoders(copy: Request
     assert [each.equal_outputs for each in speed.engines] == [1.0, 1.0, pytest.approx(4 / 6)]
     assert [each.bleu_difference for each in speed.engines[:2]] == [0.0, 0.0]
     assert speed.shared == "ctranslate2 int8: a neighbour"
-    assert len(fake) == 9 * 3
+    assert len(fake) == 3 * 9 * 3
     assert records(copy)["baseline", 1].artifacts["speed"] == key
 
 
@@ -218,12 +217,41 @@ def test_without_any_model_there_is_nothing_to_time(copy: Request):
     assert timing(prepare(copy)) is None
 
 
+def test_all_are_measured_in_turn_there_and_back(copy: Request, fake: list[Job]):
+    timed(copy)
+    jobs = [(each.engine.engine, each.engine.precision) for each in fake]
+    assert jobs[:3] == [("pytorch", "float32"), ("ctranslate2", "float32"), ("ctranslate2", "int8")]
+    there, back, again = jobs[:27], jobs[27:54], jobs[54:]
+    assert there == jobs[:3] * 9
+    assert back == there[::-1]
+    assert again == there
+    assert [each.best is None for each in fake] == [True] * 27 + [False] * 54
+    figures = records(copy)["baseline", 1].speed.engines[0].timings
+    assert {each.passes for each in figures} == {6}
+
+
+def test_an_engine_that_fails_in_a_later_round_has_no_figures(
+    copy: Request, fake: list[Job], monkeypatch: pytest.MonkeyPatch
+):
+    def process(job: Job, file: Path) -> Measured:
+        fake.append(job)
+        if len(fake) == 40:
+            raise PhaseError("gone")
+        return made_up(job)
+
+    monkeypatch.setattr(bench.phases.speed, "_in_a_process", process)
+    timed(copy)
+    found = [engine for record in records(copy).values() for engine in record.speed.engines]
+    assert [(each.failure, each.timings) for each in found if each.failure] == [("gone", ())]
+    assert len(fake) == 3 * 27 - 1
+
+
 def test_a_timing_that_was_cut_off_is_repeated_as_a_whole(
     copy: Request, fake: list[Job], monkeypatch: pytest.MonkeyPatch
 ):
     def process(job: Job, file: Path) -> Measured:
         fake.append(job)
-        if len(fake) == 5:
+        if len(fake) == 30:  # in the second round
             raise KeyboardInterrupt
         return made_up(job)
 
@@ -232,7 +260,7 @@ def test_a_timing_that_was_cut_off_is_repeated_as_a_whole(
         timed(copy)
     assert all(record.speed is None for record in records(copy).values())
     timed(copy)
-    assert len(fake) == 5 + 27
+    assert len(fake) == 30 + 3 * 27
     assert len({record.speed.fingerprint for record in records(copy).values()}) == 1
 
 

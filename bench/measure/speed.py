@@ -1,21 +1,26 @@
-"""The protocol by which speed is measured, and the process that measures one engine at one precision.
+"""The protocol by which speed is measured, and the process that measures one engine at one precision for one round.
 
-``python -m bench.measure.speed JOB`` reads a :class:`Job` and writes a :class:`Measured` beside it. Each engine and
-precision has a process of its own, so that its memory is its own; it ends with whoever started it, when its standard
-input does.
+A machine's own speed wanders, by the minute and by more than methods differ. So what is compared is measured in turn,
+round after round, and a figure is the median over all of its rounds.
+
+``python -m bench.measure.speed JOB`` reads a :class:`Job` and writes a :class:`Measured` beside it. Each round of an
+engine and precision has a process of its own, so that its memory is its own; it ends with whoever started it, when its
+standard input does.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,10 +28,10 @@ from bench.config import Frozen, SpeedConfig
 from bench.measure.engines import PATIENCE, THREADS, Engine, EngineConfig, Translation, load_engine
 from bench.measure.load import CpuWatch, gpu_use
 from bench.measure.process import host_peak
-from bench.results.speed import Latency, Timing
+from bench.results.speed import Latency, Mode, Timing
 from bench.store import write_text
 
-VERSION = 2
+VERSION = 3
 """Of the protocol and of the project's own decoder; part of each signature."""
 TRIED = 2
 """Passes over each size of the ladder, the better of which counts."""
@@ -38,7 +43,7 @@ Memory = TypeVar("Memory")
 
 
 class Job(Frozen):
-    """One engine to measure."""
+    """One engine to measure for a round."""
 
     engine: EngineConfig
     lines: tuple[str, ...]
@@ -47,12 +52,28 @@ class Job(Frozen):
     """Its first parts: device, engine and precision."""
     gpu: str | None
     """The UUID of the GPU; None on a CPU."""
+    best: dict[int, int] | None = None
+    """The best batch of each beam, which the first round finds."""
+
+
+class Way(Frozen):
+    """The passes of one round over the source file in one way."""
+
+    beam: int
+    mode: Mode
+    batch_tokens: int
+    seconds: tuple[float, ...]
+    """Of each pass."""
+    sentences: tuple[float, ...] = ()
+    """Seconds of each sentence of these passes, where sentences come one at a time."""
+    target_pieces: int
+    """Of a pass: they are all alike."""
 
 
 class Measured(Frozen):
     """What came of it."""
 
-    timings: tuple[Timing, ...]
+    ways: tuple[Way, ...]
     hypotheses: tuple[str, ...]
     """Of beam search, in the fixed batch."""
     length_ratio: float
@@ -64,31 +85,23 @@ class Measured(Frozen):
 
 @dataclass(frozen=True)
 class Passes:
-    """The passes that count."""
+    """The passes of a round that count."""
 
     seconds: tuple[float, ...]
     result: Translation
     """Of the last one: they are all alike."""
 
-    @property
-    def median(self) -> float:
-        return float(np.median(self.seconds))
-
-    @property
-    def spread(self) -> float:
-        """Slowest less fastest, by the median."""
-        return (max(self.seconds) - min(self.seconds)) / self.median
-
 
 def repeat(run: Callable[[], Translation], protocol: SpeedConfig, clock: Clock = time.perf_counter) -> Passes:
-    """Warm-up passes, which are dropped; then passes until there are enough and they have taken long enough."""
+    """Warm-up passes, which are dropped; then passes until there are enough for a round and they took long enough."""
     for _ in range(protocol.warmup):
         run()
     seconds: list[float] = []
+    enough, long_enough = math.ceil(protocol.passes / protocol.rounds), protocol.minimum_seconds / protocol.rounds
     while True:
         result, took = _timed(run, clock)
         seconds.append(took)
-        if len(seconds) >= protocol.passes and sum(seconds) >= protocol.minimum_seconds:
+        if len(seconds) >= enough and sum(seconds) >= long_enough:
             return Passes(tuple(seconds), result)
 
 
@@ -124,29 +137,70 @@ def ladder(batch_tokens: int, pieces: int) -> Iterator[int]:
 
 def measure(
     job: Job, engine: Engine, peak: Callable[[], Memory], clock: Clock = time.perf_counter
-) -> tuple[tuple[Timing, ...], Translation, Memory]:
-    """All timings of one engine, greedy and with the search's beam; what beam search gave in the fixed batch; and the
-    peak memory by then, before batches are tried that nobody would use."""
-    protocol, timings = job.protocol, dict[tuple[int, str], Timing]()
-    size, beams, fixed = job.protocol.batch_tokens, sorted({1, job.engine.search.beam}), dict[int, Passes]()
-    for beam in beams:
+) -> tuple[tuple[Way, ...], Translation, Memory]:
+    """A round of one engine, greedy and with the search's beam; what beam search gave in the fixed batch; and the peak
+    memory by then, before batches are tried that nobody would use. The best batch has no passes of its own where it is
+    the fixed one."""
+    protocol, size, ways = job.protocol, job.protocol.batch_tokens, list[Way]()
+    fixed: dict[int, Passes] = {}
+    for beam in _beams(job):
         translate = partial(engine.translate, job.lines, beam=beam)
         fixed[beam] = repeat(partial(translate, batch_tokens=size), protocol, clock)
-        timings[beam, "one"] = _one_by_one(job, engine, beam, clock)
+        ways += [_way(fixed[beam], beam, "fixed batch", size), _one_by_one(job, engine, beam, clock)]
     memory = peak()
-    for beam in beams:
-        translate, known = partial(engine.translate, job.lines, beam=beam), fixed[beam]
-        best = best_batch(translate, protocol, known.result.source_pieces, clock)
-        # The fixed batch is not measured twice where it is the best, also where a closer look shows that it is.
-        passes = known if best == size else repeat(partial(translate, batch_tokens=best), protocol, clock)
-        best, passes = (size, known) if known.median <= passes.median else (best, passes)
-        timings[beam, "fixed"] = _timing(job, known, job.lines, beam, "fixed batch", size)
-        timings[beam, "best"] = _timing(job, passes, job.lines, beam, "best batch", best)
-    ordered = tuple(timings[beam, way] for beam in beams for way in ("fixed", "best", "one"))
-    return ordered, fixed[beams[-1]].result, memory
+    for beam in _beams(job):
+        translate, pieces = partial(engine.translate, job.lines, beam=beam), fixed[beam].result.source_pieces
+        best = job.best[beam] if job.best else best_batch(translate, protocol, pieces, clock)
+        if best != size:
+            passes = repeat(partial(translate, batch_tokens=best), protocol, clock)
+            ways.append(_way(passes, beam, "best batch", best))
+    return tuple(ways), fixed[_beams(job)[-1]].result, memory
 
 
-def _one_by_one(job: Job, engine: Engine, beam: int, clock: Clock) -> Timing:
+def next_round(job: Job, found: Measured) -> Job:
+    """The job once more, with the best batches that a round of it found."""
+    size = job.protocol.batch_tokens
+    best = {way.beam: way.batch_tokens for way in found.ways if way.mode == "best batch"}
+    return job.model_copy(update={"best": {beam: best.get(beam, size) for beam in _beams(job)}})
+
+
+def timings(job: Job, rounds: Sequence[Measured]) -> tuple[Timing, ...]:
+    """The figures over all rounds: of each beam those of the fixed batch, the best one, and one sentence at a time."""
+    found: dict[tuple[int, Mode], list[Way]] = defaultdict(list)
+    for way in (way for measured in rounds for way in measured.ways):
+        found[way.beam, way.mode].append(way)
+    ordered = []
+    for beam in _beams(job):
+        fixed, one = found[beam, "fixed batch"], found[beam, "one sentence"]
+        best = found[beam, "best batch"]
+        if not best or _median(fixed) <= _median(best):  # what seemed the best at first need not be it
+            best = fixed
+        ordered += [_timing(job, fixed, "fixed batch"), _timing(job, best, "best batch")]
+        ordered.append(_timing(job, one, "one sentence"))
+    return tuple(ordered)
+
+
+def _beams(job: Job) -> list[int]:
+    return sorted({1, job.engine.search.beam})
+
+
+def _way(passes: Passes, beam: int, mode: Mode, batch_tokens: int, sentences: Sequence[float] = ()) -> Way:
+    return Way(
+        beam=beam,
+        mode=mode,
+        batch_tokens=batch_tokens,
+        seconds=passes.seconds,
+        sentences=tuple(sentences),
+        target_pieces=passes.result.target_pieces,
+    )
+
+
+def _median(rounds: Sequence[Way]) -> float:
+    """Of all passes, in seconds."""
+    return float(np.median([each for way in rounds for each in way.seconds]))
+
+
+def _one_by_one(job: Job, engine: Engine, beam: int, clock: Clock) -> Way:
     """Sentences that come one at a time, and how long each takes."""
     lines = job.lines[: job.protocol.latency_sentences]
     taken: list[float] = []
@@ -164,8 +218,7 @@ def _one_by_one(job: Job, engine: Engine, beam: int, clock: Clock) -> Timing:
         )
 
     passes = repeat(run, job.protocol, clock)
-    counted = taken[-len(passes.seconds) * len(lines) :]
-    return _timing(job, passes, lines, beam, "one sentence", 0, latency(counted))
+    return _way(passes, beam, "one sentence", 0, taken[-len(passes.seconds) * len(lines) :])
 
 
 def latency(seconds: Sequence[float]) -> Latency:
@@ -179,22 +232,18 @@ def signature(parts: Mapping[str, str]) -> str:
     return "|".join(f"{name}:{value.replace('|', '/')}" for name, value in parts.items())
 
 
-def _timing(
-    job: Job,
-    passes: Passes,
-    lines: Sequence[str],
-    beam: int,
-    mode: Literal["fixed batch", "best batch", "one sentence"],
-    batch_tokens: int,
-    latency: Latency | None = None,
-) -> Timing:
-    protocol, median = job.protocol, passes.median
+def _timing(job: Job, rounds: Sequence[Way], mode: Mode) -> Timing:
+    protocol, median = job.protocol, _median(rounds)
+    beam, batch_tokens = rounds[0].beam, rounds[0].batch_tokens
+    lines = job.lines[: protocol.latency_sentences] if mode == "one sentence" else job.lines
+    medians, each = [_median([way]) for way in rounds], [seconds for way in rounds for seconds in way.sentences]
     batch = {"fixed batch": f"tok{batch_tokens}", "best batch": f"best-tok{batch_tokens}", "one sentence": "1"}[mode]
     parts = job.signature | {"sent": str(len(lines)), "batch": batch, "beam": str(beam)}
     if job.engine.engine == "ctranslate2" and beam > 1:
         parts["patience"] = str(PATIENCE)
     parts |= {
         "thr": str(THREADS),
+        "rnd": str(protocol.rounds),
         "warm": str(protocol.warmup),
         "rep": f"{protocol.passes}+",
         "min": f"{protocol.minimum_seconds:g}s",
@@ -204,13 +253,13 @@ def _timing(
         beam=beam,
         mode=mode,
         batch_tokens=batch_tokens,
-        passes=len(passes.seconds),
+        passes=sum(len(way.seconds) for way in rounds),
         seconds=median,
-        spread=passes.spread,
+        spread=(max(medians) - min(medians)) / median,
         source_words=sum(len(line.split()) for line in lines) / median,
-        target_tokens=passes.result.target_pieces / median,
+        target_tokens=rounds[0].target_pieces / median,
         sentences=len(lines) / median,
-        latency=latency,
+        latency=latency(each) if each else None,
         signature=signature(parts),
     )
 
@@ -225,18 +274,19 @@ def _timed(run: Callable[[], Translation], clock: Clock) -> tuple[Translation, f
 def carried_out(job: Job) -> Measured:
     """Load the engine, which is not timed, and measure it."""
     engine, cpu = load_engine(job.engine), CpuWatch()
+    before = gpu_use(job.gpu).shared if job.gpu else None
 
     def peak() -> tuple[int | None, int | None]:
         return host_peak(), gpu_use(job.gpu).memory if job.gpu else None
 
-    timings, result, (host_memory, device_memory) = measure(job, engine, peak)
+    ways, result, (host_memory, device_memory) = measure(job, engine, peak)
     return Measured(
-        timings=timings,
+        ways=ways,
         hypotheses=result.lines,
         length_ratio=result.target_pieces / result.source_pieces,
         host_memory=host_memory,
         device_memory=device_memory,
-        shared=gpu_use(job.gpu).shared if job.gpu else cpu.shared(),
+        shared=(before or gpu_use(job.gpu).shared) if job.gpu else cpu.shared(),
     )
 
 

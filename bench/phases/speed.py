@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,9 +22,8 @@ from bench.environment import cpu_name, installed
 from bench.errors import UsageError
 from bench.measure.engines import EngineConfig, EngineName
 from bench.measure.quality import score
-from bench.measure.speed import THREADS, VERSION, Job, Measured, result_file
+from bench.measure.speed import THREADS, VERSION, Job, Measured, next_round, result_file, timings
 from bench.nmt.export import export_ctranslate2, load_model, save_model
-from bench.nmt.model import Transformer
 from bench.phases.base import DEV, Phase, PhaseError, read_lines
 from bench.results import EngineSpeed, Speed, file_content
 from bench.store import content_hash, write_text
@@ -67,7 +66,7 @@ class _Outcome(NamedTuple):
 
 
 def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
-    """Measure the students of all rows, one after another; ``folder`` stays empty.
+    """Measure the students of all rows in turn, round after round; ``folder`` stays empty.
 
     An engine that fails has the reason in place of figures.
     """
@@ -79,23 +78,30 @@ def speed(phase: Phase, folder: Path) -> Mapping[str, Any]:
     fingerprint = content_hash(
         {"machine": machine, "protocol": inputs["protocol"], "artifact": phase.task.key, "measured": measured}
     )
-    engines, rows = ENGINES[device.partition(":")[0]], dict[str, Any]()
-    progress = phase.progress(len(inputs["rows"]) * len(engines), "timing")
+    subjects = [
+        _Subject(phase, row, protocol, text, engine, precision)
+        for row in inputs["rows"]
+        for engine, precision in ENGINES[device.partition(":")[0]]
+    ]
+    progress = phase.progress(len(subjects) * protocol.rounds, "timing")
     with phase.ledger.phase("timing"):
-        for number, row in enumerate(inputs["rows"]):
-            outcomes = []
-            for outcome in _measured(phase, row, protocol, text):
-                outcomes.append(outcome)
+        for number in range(protocol.rounds):
+            # There and back: a machine that grows slower does not do so to the same rows in each round.
+            for place, subject in enumerate(subjects[:: -1 if number % 2 else 1], start=1):
+                subject.measure()
                 if progress:
-                    progress(number * len(engines) + len(outcomes))
-            rows[row["row"]] = Speed(
-                fingerprint=fingerprint,
-                machine=machine,
-                protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
-                source_sha256=text.sha256,
-                shared=_shared(outcomes),
-                engines=_compared(outcomes, text),
-            ).model_dump(mode="json")
+                    progress(number * len(subjects) + place)
+    rows = {}
+    for row in inputs["rows"]:
+        outcomes = [subject.outcome() for subject in subjects if subject.row is row]
+        rows[row["row"]] = Speed(
+            fingerprint=fingerprint,
+            machine=machine,
+            protocol=inputs["protocol"] | {"threads": THREADS, "version": VERSION},
+            source_sha256=text.sha256,
+            shared=_shared(outcomes),
+            engines=_compared(outcomes, text),
+        ).model_dump(mode="json")
     return {"measured": measured, "rows": rows}
 
 
@@ -121,66 +127,93 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
 
 
-def _measured(phase: Phase, row: Mapping[str, Any], protocol: SpeedConfig, text: _Text) -> Iterator[_Outcome]:
-    """Each engine's figures for one row's student."""
-    device = phase.place.device
-    for engine, precision in ENGINES[device.partition(":")[0]]:
-        try:
-            kind, key = row["model"]
-            model = load_model(phase.store.get(kind, key).folder).truncated(Depth(*row["depth"]))
-            config = EngineConfig(
-                engine=engine,
-                precision=precision,
-                model=Path(),
-                tokenizer=phase.store.get("tokenizer", row["tokenizer"]).folder / "tokenizer.model",
-                search=SearchConfig.model_validate(phase.task.inputs["search"]),
-                max_positions=model.config.max_positions,
-                device=device,
+class _Subject:
+    """One engine at one precision for one row's student, over all rounds."""
+
+    def __init__(
+        self,
+        phase: Phase,
+        row: Mapping[str, Any],
+        protocol: SpeedConfig,
+        text: _Text,
+        engine: EngineName,
+        precision: str,
+    ) -> None:
+        self.row = row
+        self._phase, self._protocol, self._text = phase, protocol, text
+        self._engine, self._precision = engine, precision
+        self._rounds: list[Measured] = []
+        self._job: Job | None = None
+        self._size = 0
+        self._failure: str | None = None
+
+    def measure(self) -> None:
+        """Carry out the next round, unless one has failed: another engine, and another row, may do better."""
+        if self._failure is None:
+            try:
+                self._measure()
+            except Exception as error:
+                told = isinstance(error, (PhaseError, UsageError))
+                self._failure = (str(error) if told else f"{type(error).__name__}: {error}").splitlines()[0]
+
+    def outcome(self) -> _Outcome:
+        """What came of all rounds."""
+        speed = EngineSpeed(engine=self._engine, precision=self._precision, failure=self._failure)
+        if self._failure is not None:
+            return _Outcome(speed)
+        assert self._job is not None
+        last, shared = self._rounds[-1], dict.fromkeys(each.shared for each in self._rounds if each.shared)
+        update = {
+            "timings": timings(self._job, self._rounds),
+            "length_ratio": last.length_ratio,
+            "disk_bytes": None if self._precision == "bfloat16" else self._size,  # which is stored in fp32
+            "host_memory": max((each.host_memory for each in self._rounds if each.host_memory), default=None),
+            "device_memory": max((each.device_memory for each in self._rounds if each.device_memory), default=None),
+        }
+        return _Outcome(speed.model_copy(update=update), last.hypotheses, ", ".join(shared) or None)
+
+    def _measure(self) -> None:
+        """Export the student for the engine and measure it in a process of its own."""
+        package = {"pytorch": "torch", "ctranslate2": "ctranslate2"}[self._engine]
+        if (version := installed(package)) is None:
+            raise PhaseError(f"not installed: pip install {package}")
+        store, device = self._phase.store, self._phase.place.device
+        kind, key = self.row["model"]
+        model = load_model(store.get(kind, key).folder).truncated(Depth(*self.row["depth"]))
+        tokenizer = store.get("tokenizer", self.row["tokenizer"]).folder / "tokenizer.model"
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work) / "model"
+            if self._engine == "pytorch":
+                save_model(model, folder)
+            else:
+                export_ctranslate2(model, Tokenizer.load(tokenizer).pieces, folder, self._precision)
+            self._size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            search = SearchConfig.model_validate(self._phase.task.inputs["search"])
+            cuda = device.startswith("cuda")
+            job = Job(
+                engine=EngineConfig(
+                    engine=self._engine,
+                    precision=self._precision,
+                    model=folder,
+                    tokenizer=tokenizer,
+                    search=search,
+                    max_positions=model.config.max_positions,
+                    device=device,
+                ),
+                lines=self._text.lines,
+                protocol=self._protocol,
+                signature={
+                    "dev": _device_name(device),
+                    "eng": f"{self._engine}-{version}",
+                    "prec": self._precision,
+                    "src": self._text.sha256[:12],
+                    "lp": f"{search.length_penalty:g}",
+                    "max": f"{search.max_ratio:g}x+{search.max_extra}",
+                },
+                gpu=f"GPU-{torch.cuda.get_device_properties(device).uuid}" if cuda else None,
             )
-            yield _engine(model, config, protocol, text)
-        except Exception as error:  # another engine, and another row, may do better
-            reason = str(error) if isinstance(error, (PhaseError, UsageError)) else f"{type(error).__name__}: {error}"
-            yield _Outcome(EngineSpeed(engine=engine, precision=precision, failure=reason.splitlines()[0]))
-
-
-def _engine(model: Transformer, config: EngineConfig, protocol: SpeedConfig, text: _Text) -> _Outcome:
-    """Export the student for an engine and measure it in a process of its own."""
-    package = {"pytorch": "torch", "ctranslate2": "ctranslate2"}[config.engine]
-    if (version := installed(package)) is None:
-        raise PhaseError(f"not installed: pip install {package}")
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "model"
-        if config.engine == "pytorch":
-            save_model(model, folder)
-        else:
-            export_ctranslate2(model, Tokenizer.load(config.tokenizer).pieces, folder, config.precision)
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        cuda = config.device.startswith("cuda")
-        job = Job(
-            engine=config.model_copy(update={"model": folder}),
-            lines=text.lines,
-            protocol=protocol,
-            signature={
-                "dev": _device_name(config.device),
-                "eng": f"{config.engine}-{version}",
-                "prec": config.precision,
-                "src": text.sha256[:12],
-                "lp": f"{config.search.length_penalty:g}",
-                "max": f"{config.search.max_ratio:g}x+{config.search.max_extra}",
-            },
-            gpu=f"GPU-{torch.cuda.get_device_properties(config.device).uuid}" if cuda else None,
-        )
-        found = _in_a_process(job, Path(work) / "job.json")
-    speed = EngineSpeed(
-        engine=config.engine,
-        precision=config.precision,
-        timings=found.timings,
-        length_ratio=found.length_ratio,
-        disk_bytes=None if config.precision == "bfloat16" else size,  # which is stored in fp32
-        host_memory=found.host_memory,
-        device_memory=found.device_memory,
-    )
-    return _Outcome(speed, found.hypotheses, found.shared)
+            self._job = next_round(job, self._rounds[0]) if self._rounds else job
+            self._rounds.append(_in_a_process(self._job, Path(work) / "job.json"))
 
 
 def _in_a_process(job: Job, file: Path) -> Measured:

@@ -21,18 +21,21 @@ class Latency(Frozen):
     p99: float = Field(gt=0, le=LONGEST)
 
 
+Mode = Literal["fixed batch", "best batch", "one sentence"]
+
+
 class Timing(Frozen):
     """Repeated passes over the source file in one way; rates are those of the median pass."""
 
     beam: Positive
     """1 is greedy."""
-    mode: Literal["fixed batch", "best batch", "one sentence"]
+    mode: Mode
     batch_tokens: Count
     """Source pieces in a batch at most; 0 for one sentence at a time."""
     passes: Positive
-    """After those that warmed up."""
+    """Of all rounds, after those that warmed up."""
     seconds: float = Field(gt=0, le=LONGEST, description="Of the median pass.")
-    spread: float = Field(ge=0, le=MOST, description="Slowest less fastest pass, by the median.")
+    spread: float = Field(ge=0, le=MOST, description="Slowest less fastest round, by the median.")
     source_words: float = Field(ge=0, le=MOST, description="A second.")
     target_tokens: float = Field(ge=0, le=MOST, description="A second; pieces with the end of sentence.")
     sentences: float = Field(ge=0, le=MOST, description="A second.")
