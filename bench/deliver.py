@@ -33,12 +33,15 @@ class Delivered:
     search: SearchConfig
 
     def translate(self, lines: Iterable[str], device: str) -> Iterator[str]:
-        """Translate lines of source text, in order, a few hundred at a time."""
+        """Translate lines of source text, in order, a few hundred at a time; a blank line stays one."""
         model = self.model.to(device)
         waiting = iter(lines)
         while chunk := list(islice(waiting, LINES_AT_A_TIME)):
-            found = translate_ids(model, self.tokenizer.encode(chunk), self.search, device=device)
-            yield from self.tokenizer.decode([hypotheses[0].ids for hypotheses in found])
+            # No model was trained on a sentence without words: what it says of one is made up.
+            sources = self.tokenizer.encode([line for line in chunk if line.strip()])
+            found = translate_ids(model, sources, self.search, device=device)
+            outputs = iter(self.tokenizer.decode([hypotheses[0].ids for hypotheses in found]))
+            yield from (next(outputs) if line.strip() else "" for line in chunk)
 
     def export(self, form: str, out: Path) -> None:
         """Write the student, its tokenizer and its record's settings into the new folder ``out``.

@@ -97,7 +97,7 @@ def doctor(folder: Path) -> list[Entry]:
         *(Entry(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())),
         Entry("default slots", f"{slots.workers} tasks at a time, {slots.threads} threads each"),
         Entry("torch", torch.__version__ + ("" if torch.cuda.is_available() else "; sees no GPU: runs go to the CPU")),
-        Entry("energy", energy_meter([device], 1).description),
+        Entry("energy", energy_meter([device], 1, 1).description),
         Entry("run folder", f"{folder}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free"),
         Entry("data folder", f"{cache_folder()} (set BENCH_DATA or --data-dir to use another)"),
     ]

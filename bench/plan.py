@@ -272,9 +272,14 @@ class Planner:
             "selection": self._selection(training),
             "seed": seed,
             "device": self.device,
+            **self._charged(),
         }
         work = training.target_tokens * _size(shape) * 3
         return self._task("teacher", f"teacher, seed {seed}", inputs, self._corpus(), work=work, divisible=True)
+
+    def _charged(self) -> dict[str, str]:
+        """Where the teacher's work is done, if its time is taken from a student's: then it has to be done there."""
+        return {"place": self.preset.budget.place} if self.preset.budget.kind == "device-hours" else {}
 
     def _selection(self, training: TrainConfig) -> dict[str, Any] | None:
         """The search behind dev BLEU, greedy, where that chooses the checkpoint."""
@@ -286,6 +291,7 @@ class Planner:
             return None
         search = self.preset.search.model_copy(update={"beam": text.beam})
         inputs = {"text": text.model_dump(mode="json"), "search": search.model_dump(mode="json"), "device": self.device}
+        inputs |= self._charged()
         label = f"teacher's text (beam {text.beam}, {text.choose}), seed {seed}"
         work = self.preset.teacher_training.target_tokens * _size(self.preset.teacher) * text.beam / 10
         return self._task("text", label, inputs, self._corpus(), self._teacher(seed), work=work)
@@ -293,6 +299,7 @@ class Planner:
     def _signals(self, text: Task | None, seed: int) -> Task:
         """The teacher's distributions on a text that it made, or on the corpus, for all students and trials alike."""
         inputs = {"top_k": self.preset.signals.top_k, "text": text.key if text else None, "device": self.device}
+        inputs |= self._charged()
         label = f"teacher's signals{' on its text' if text else ''}, seed {seed}"
         needs = (self._corpus(), self._teacher(seed), *([text] if text else []))
         work = self.preset.teacher_training.target_tokens * _size(self.preset.teacher) / 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ class Recorder:
             return
         if stored := recorded(prepared, row):
             further = any(store.find(task.kind, task.key) for task in lacking(stored.record, row))
-            if further or _lacks_curve(prepared, row, stored.record):
+            asked = stored.record.recipe["seeds"] == prepared.plan.preset.seeds
+            if further or not asked or _lacks_curve(prepared, row, stored.record):
                 write_record(prepared.records, *completed_record(prepared, row, stored))
         elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
@@ -165,11 +166,13 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
 def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:
     """A row's record with what it lacks and is there by now, and its files, content by name.
 
-    That is further metrics that were computed since, and the curve of its training, which an earlier version did not
-    write. The metrics it has stay in it. What they took is not charged to the row, which is the same without them.
+    That is further metrics that were computed since, the number of seeds that are asked for now, and the curve of its
+    training, which an earlier version did not write. The metrics it has stay in it. What they took is not charged to
+    the row, which is the same without them.
     """
     record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
     again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
+    again["recipe"] = {**record.recipe, "seeds": prepared.plan.preset.seeds}
     if _lacks_curve(prepared, row, record):
         again["training"] = training_of(prepared.store.get(row.model.kind, row.model.key))
     named = (file.file for score in record.scores.values() for file in score.files)
@@ -218,7 +221,10 @@ def _reason(row: Row, failure: Failure) -> str:
 def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
     """What a record says of its row before anything is run."""
     method = prepared.methods.get("baseline" if row.role == "teacher" else row.method)
-    paper = method.paper
+    paper, request = method.paper, prepared.request
+    if prepared.plan.preset.budget.kind != "tokens":
+        # How far a training gets in a time depends on how many run beside it.
+        request = replace(request, workers=prepared.slots.workers)
     summary = "The model the students learn from, trained alone." if row.role == "teacher" else method.summary
     return {
         "row": row.id,
@@ -242,22 +248,21 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "engine": row_engine(prepared.plan.preset),
         "recipe": prepared.plan.preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
-        "command": command(prepared.request, prepared.place.device, row.method),
+        "command": command(request, prepared.place.device, row.method),
     }
 
 
 def recorded(prepared: Prepared, row: Row) -> Stored | None:
     """The row's record, if it is there, whole, with its hypotheses, and made from these artifacts.
 
-    Further metrics, which it may have or lack, make no difference.
+    Further metrics, which it may have or lack, make no difference, nor does how many seeds its run asked for.
     """
     if (stored := _stored(prepared, row)) is None:
         return None
     record = stored.record
-    asked = record.recipe["seeds"] == prepared.plan.preset.seeds
     accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
     logged = accesses == {name: len(times) for name, times in record.test_access.items()}
-    whole = asked and logged and own_artifacts(record) == _artifacts(row) and not check_files(stored)
+    whole = logged and own_artifacts(record) == _artifacts(row) and not check_files(stored)
     return stored if whole else None
 
 
@@ -328,6 +333,8 @@ def command(request: Request, device: str, method: str) -> str:
     for option in ("seeds", "trials", "track", "sampler", "pruner"):
         if (value := getattr(request, option)) is not None:
             words += [f"--{option}", str(value)]
+    if request.workers:
+        words += ["--workers", str(request.workers)]
     if request.processes > 1:
         words += ["--processes", str(request.processes)]
     if request.budget:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from bench.publishing import known_here
 from bench.recorder import Recorder, failed_record, recorded
 from bench.records import read_records
 from bench.request import Prepared, Request, resolve
+from bench.store import locked
 from bench.sweep.executor import Failure, execute
 from bench.sweep.local import LocalPool
 from bench.sweep.pool import Attempt, Pool, Report, Work
@@ -130,7 +130,9 @@ def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[in
     """
     request, place, slots = prepared.request, prepared.place, prepared.slots
     request.runs.mkdir(parents=True, exist_ok=True)
-    with FileLock(request.runs / ".timing.lock"):  # two runs in one folder would disturb and then contradict each other
+    # Two runs in one folder would disturb and then contradict each other.
+    waiting = partial(console.print, "waiting for another run, which measures speed.", highlight=False)
+    with locked(request.runs / ".timing.lock", waiting):
         task = timing(prepared)
         if task is None:
             return 0, []
@@ -138,7 +140,7 @@ def _timed(prepared: Prepared, recorder: Recorder, console: Console) -> tuple[in
         alone = replace(
             prepared,
             request=replace(request, workers=1),
-            place=replace(place, workers=1),
+            place=replace(place, workers=1, each_gpu=1),
             slots=replace(slots, workers=1),
         )
         failures = _carry_out(alone, todo, recorder, console) if todo else {}
@@ -160,7 +162,9 @@ def _carry_out(prepared: Prepared, todo: Sequence[Task], recorder: Recorder, con
     folder = request.runs / "sweeps"
     work = partial(_work, place=prepared.place)
     with (
-        Tuning(sweeps, plan.dataset, plan.preset, prepared.store, folder, request.storage) as tuning,
+        Tuning(
+            sweeps, plan.dataset, plan.preset, prepared.store, folder, request.storage, processes=request.processes
+        ) as tuning,
         closing(_pool(prepared, work)) as pool,
         Display(len(todo), console) as display,
     ):

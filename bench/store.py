@@ -54,7 +54,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of this file; ``waiting`` is called now and then while another process holds it."""
     lock = FileLock(path)
     while True:
         try:
@@ -123,7 +124,7 @@ class Store:
             return found
         place = self.root / kind
         place.mkdir(parents=True, exist_ok=True)
-        with _locked(place / f".{key}.lock", waiting):
+        with locked(place / f".{key}.lock", waiting):
             if found := self.find(kind, key):
                 return found
             work = place / f".{key}.work"

@@ -39,15 +39,24 @@ class Tuning(AbstractContextManager["Tuning"]):
         sweeps: those whose winner is not known yet.
         folder: where journals are kept.
         storage: the address of another Optuna storage, in place of journals.
+        processes: that carry out a training together, each on a device of its own.
 
     Raises:
         UsageError: the storage cannot be used, or another run is keeping one of the studies.
     """
 
     def __init__(
-        self, sweeps: Sequence[SweepPlan], dataset: str, preset: Preset, store: Store, folder: Path, storage: str | None
+        self,
+        sweeps: Sequence[SweepPlan],
+        dataset: str,
+        preset: Preset,
+        store: Store,
+        folder: Path,
+        storage: str | None,
+        *,
+        processes: int = 1,
     ) -> None:
-        self._store = store
+        self._store, self._processes = store, processes
         self._searches: list[_Search] = []
         self._by_task: dict[str, _Search] = {}
         self._open = ExitStack()
@@ -117,9 +126,10 @@ class Tuning(AbstractContextManager["Tuning"]):
             # A decoding without its training, of which the study was told; or a training without its teacher.
             search.cause = failure if task.kind == "student" else search.cause
             return
+        devices = self._processes if task.kind == "student" else 1
         for number in search.numbers(task):
             if failure:
-                search.study.finish(self._failed(search, number, failure))
+                search.study.finish(self._failed(search, number, failure, devices))
             elif task.kind == "dev":
                 search.study.finish(self._succeeded(search, number))
 
@@ -138,17 +148,21 @@ class Tuning(AbstractContextManager["Tuning"]):
             state="ok",
             bleu=dev.details["bleu"],
             seconds=self._seconds(search, number, 0.0),
-            target_tokens=student.details["target_tokens"],
+            target_tokens=student.details["target_tokens"] if self._is_first(search, number) else 0,
         )
 
-    def _failed(self, search: _Search, number: int, failure: Failure) -> Trial:
+    def _failed(self, search: _Search, number: int, failure: Failure, devices: int) -> Trial:
         values = dict(search.study.begin(number))
-        seconds = self._seconds(search, number, failure.seconds)
+        seconds = self._seconds(search, number, failure.seconds * devices)
         return Trial(number=number, values=values, state=failure.state, reason=failure.reason, seconds=seconds)
 
+    def _is_first(self, search: _Search, number: int) -> bool:
+        """Whether no earlier trial has the same point, and so the same training."""
+        return number == search.numbers(search.plan.trials[number][0])[0]
+
     def _seconds(self, search: _Search, number: int, lost: float) -> float:
-        """What a trial took: its artifacts and ``lost`` besides; nothing where an earlier trial had the same point."""
-        if number != search.numbers(search.plan.trials[number][0])[0]:
+        """The device time a trial took: its artifacts and ``lost`` besides; none where an earlier one had its point."""
+        if not self._is_first(search, number):
             return 0.0
         found = (self._store.find(task.kind, task.key) for task in search.plan.trials[number])
         return lost + sum(device_seconds(artifact) for artifact in found if artifact)

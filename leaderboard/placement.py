@@ -40,10 +40,21 @@ def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) ->
 
 
 def _manner(record: Record) -> str:
-    """What a row's finished seeds have alike; failed ones need not have come so far."""
-    sweep = record.sweep.model_dump(mode="json") if record.sweep else None
-    training = record.training
-    return canonical([record.method.settings, sweep, training and (training.splits, training.processes)])
+    """What a row's finished seeds have alike; failed ones need not have come so far.
+
+    Seeds that somebody adds elsewhere rest on a sweep of their own there: on the same trials, which take another time
+    and may differ in a score's last digits.
+    """
+    sweep, training = record.sweep, record.training
+    trials = [trial.values for trial in sweep.trials] if sweep else None
+    return canonical(
+        [
+            record.method.settings,
+            trials,
+            sweep and sweep.winner,
+            training and (training.splits, training.processes),
+        ]
+    )
 
 
 def _off_the_list(record: Record, plain: Record) -> bool:

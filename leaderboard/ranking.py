@@ -181,6 +181,7 @@ def machine(environment: Environment) -> str:
     parts = (
         environment.cpu,
         f"{environment.cores} core{'s' * (environment.cores != 1)}",
+        f"{environment.workers} task{'s' * (environment.workers != 1)} at a time",
         f"{environment.threads} thread{'s' * (environment.threads != 1)} a task",
         environment.device,
         environment.precision,

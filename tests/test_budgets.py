@@ -50,6 +50,17 @@ def test_an_equal_time_is_one_on_the_same_share_of_the_same_machine(corpus, tmp_
         rows(budget=("wall-clock", 1.5), settings={"budget.place": "a fast one"})
 
 
+def test_the_teacher_that_is_charged_was_trained_on_the_same_share(corpus, tmp_path):
+    def keys(**options):
+        plan = prepare(micro.request(tmp_path, "sequence_level", corpus=corpus, **options)).plan
+        return {task.kind: task.key for task in plan.tasks if task.kind in ("teacher", "text", "corpus")}
+
+    hours, more = (keys(budget=("device-hours", 1.0), workers=workers) for workers in (1, 2))
+    assert {kind for kind in hours if hours[kind] == more[kind]} == {"corpus"}
+    free = [keys(workers=1), keys(workers=2), keys(budget=("wall-clock", 1.0), workers=1)]
+    assert free[0] == free[1] == free[2]
+
+
 def test_in_device_hours_a_student_pays_for_its_teacher(corpus, tmp_path):
     hours = 4 / 3600
     request = micro.request(tmp_path, "sequence_level", corpus=corpus, budget=("device-hours", hours))

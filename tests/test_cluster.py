@@ -195,6 +195,12 @@ def test_a_node_that_could_not_do_its_part_is_refused(greeting, message):
         cluster_module.Greeting(**fitting | greeting).check()
 
 
+def test_a_task_that_has_just_ended_is_stopped_without_complaint():
+    pool = RayPool.__new__(RayPool)
+    pool._all = []
+    pool.stop(7)
+
+
 def test_without_ray_its_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"not installed: pip install 'ray\[client\]'$"):

@@ -57,6 +57,16 @@ def test_long_input_is_translated_in_order_and_as_it_comes(finished, monkeypatch
     assert [first, *translating] == whole
 
 
+def test_a_blank_line_stays_blank(finished):
+    delivered = load_delivered(finished.request.runs, "baseline")
+    first, second = sources(finished)[:2]
+    found = list(delivered.translate([first, "", " \t", second, ""], "cpu"))
+    assert found[1:3] == ["", ""]
+    assert found[4] == ""
+    assert [found[0], found[3]] == stored(finished, "baseline").hypotheses("test")[:2]
+    assert list(delivered.translate(["", " "], "cpu")) == ["", ""]
+
+
 @pytest.mark.parametrize("row", ["baseline", "aio_kd.2-1"])
 def test_an_export_loads_back_and_gives_the_same(finished, tmp_path, row):
     delivered = load_delivered(finished.request.runs, row)

@@ -18,6 +18,7 @@ from bench.nmt.export import load_model
 from bench.nmt.search import Hypothesis
 from bench.phases import PhaseError, Place, carry_out
 from bench.phases.decoding import _closest
+from bench.phases.training import forget_others
 from bench.plan import Planner
 from bench.registry import load_methods
 from bench.store import Artifact
@@ -47,6 +48,23 @@ class Texts:
 
     def split(self, name: str) -> list[tuple[Ids, Ids]]:
         return pairs(self.artifacts("corpus")[0].folder / name)
+
+
+def test_a_trial_goes_on_from_a_checkpoint_of_its_own_values_only(tmp_path: Path):
+    left = tmp_path / "scratch" / "state-000000001"
+    point = {"training.learning_rate": 0.1 + 0.2, "a2d.mode": "row", "tie_kd.top_k": 5}
+
+    def leave() -> None:
+        left.mkdir(parents=True, exist_ok=True)
+
+    leave()  # of a time when nobody said whose it was
+    forget_others(tmp_path, point)
+    assert not left.exists()
+    leave()
+    forget_others(tmp_path, point)
+    assert left.exists()
+    forget_others(tmp_path, point | {"tie_kd.top_k": 3})
+    assert not left.exists()
 
 
 def pairs(folder: Path) -> list[tuple[Ids, Ids]]:

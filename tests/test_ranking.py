@@ -355,12 +355,19 @@ def test_where_the_trials_look_sets_tuned_tables_apart_and_no_other():
 
 def test_seeds_with_other_winners_or_other_trials_are_never_placed():
     sweep, other = make_sweep([18.0, 21.0, 20.0], "m"), make_sweep([18.0, 21.0, 22.0], "m")
-    third = make_sweep([18.0, 21.0, 20.5], "m")
+    third = make_sweep([18.0, 21.0, 20.0], "m", rates=[0.003, 0.004, 0.0077])
     for odd in (other, third):
         records = [*tuned("m", [1.0] * 3, sweep)[:2], *tuned("m", [1.0] * 3, odd)[2:]]
         (table,) = aggregate(records)
         assert "not run alike: recipe, settings, sweep" in table.unplaced[0].unplaced[0]
     assert len(aggregate(tuned("m", [1.0] * 3, sweep))[0].placed) == 1
+
+
+def test_a_seed_that_was_added_elsewhere_may_have_run_the_trials_itself():
+    """The same trials take another time there, and their last digits may differ."""
+    here, there = make_sweep([18.0, 21.0, 20.0], "m"), make_sweep([18.01, 21.0, 19.99], "m", seconds=180.0)
+    (table,) = aggregate([*tuned("m", [1.0] * 3, here)[:2], *tuned("m", [1.0] * 3, there)[2:]])
+    assert [row.unplaced for row in table.rows] == [()]
 
 
 def test_a_failed_seed_of_a_tuned_row_has_no_sweep_and_that_is_no_reason():

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import micro
@@ -16,7 +17,7 @@ from bench import phases
 from bench import request as request_module
 from bench import store as store_module
 from bench.errors import UsageError
-from bench.recorder import command
+from bench.recorder import Recorder, command
 from bench.records import check_files, parse_record, read_records
 from bench.run import missing, prepare
 from bench.train.update import Updater
@@ -188,6 +189,23 @@ def test_a_finished_row_needs_only_its_scores(copy):
     for kind in ("student", "teacher", "text", "corpus"):
         shutil.rmtree(copy.runs / "artifacts" / kind)
     assert micro.run_here(copy)[0].trained == 0
+
+
+def test_another_number_of_seeds_trains_no_finished_row_again(copy):
+    """Not even one whose models were removed; its record says how many are asked for now."""
+    before = {stored.record.row: stored.record for stored in read_records([copy.runs / "records"]).records}
+    for kind in ("student", "teacher", "text"):
+        shutil.rmtree(copy.runs / "artifacts" / kind)
+    more = replace(copy, seeds=2)
+    assert {task.label.rpartition(", ")[2] for task in missing(prepare(more))} == {"seed 2"}
+    for row in prepare(more).plan.rows:
+        if row.seed == 1:
+            Recorder(prepare(more)).record(row)
+    for stored in read_records([copy.runs / "records"]).records:
+        record, old = stored.record, before[stored.record.row]
+        assert record.recipe == old.recipe | {"seeds": 2}
+        assert "--seeds 2" in record.command
+        assert record.model_copy(update={k: getattr(old, k) for k in ("recipe", "command", "created")}) == old
 
 
 def test_lost_scores_are_made_from_the_models_that_are_there(copy):
@@ -451,13 +469,14 @@ class TestPrepare:
 
 def test_the_command_of_a_record_makes_its_row_again(tmp_path):
     request = request_module.Request(
-        methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, runs=tmp_path,
+        methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, workers=3,
+        runs=tmp_path,
         settings={"word_level.alpha": 0.5, "tie_kd.top_k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
                   "word_level.divergence": "reverse kl", "a2d.x": True},
     )  # fmt: skip
     assert command(request, "cuda:1", "word_level") == (
         "python -m bench run --methods word_level --dataset my.corpus --langs aa,bb --preset quick --device cuda "
-        "--seeds 2 --set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
+        "--seeds 2 --workers 3 --set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
         "--set 'word_level.divergence=reverse kl'"
     )
     assert "--methods baseline" in command(request, "cpu", "teacher")

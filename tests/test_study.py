@@ -225,6 +225,19 @@ def test_an_open_study_fills_a_gap_that_a_lost_journal_left(journal):
     assert study.trials()[2].values == values[2]
 
 
+def test_trials_that_wait_for_a_gap_keep_their_own_values(journal):
+    """Also where the trial after them is asked for before the gap is filled."""
+    study, values = forgotten(journal)
+    study.finish(ok(0, values[0]))
+    study.finish(ok(2, values[2]))
+    asked = study.begin(3)
+    assert study.begin(2) == values[2]
+    assert asked not in values
+    study.finish(ok(1, study.begin(1)))
+    study.finish(ok(3, asked))
+    assert [trial.values for trial in study.trials()][2:] == [values[2], asked]
+
+
 def test_a_shorter_open_study_is_the_beginning_of_a_longer_one(journal):
     study = open_study("study", SPACE, OPEN, journal)
     for number in range(8):

@@ -85,6 +85,7 @@ class TestWrongValues:
             ),
             (["--budget", "wall-clock:-5"], "--budget takes tokens[:N]"),
             (["--budget", "wall-clock:nan"], "--budget takes tokens[:N]"),
+            (["--budget", "wall-clock:5", "--cluster", "ray://host:10001"], "a budget of time is of one machine"),
             (["--budget", "tokens:1.5"], "a budget of tokens is a whole number, not 1.5."),
             (["--methods", "a2d", "--processes", "2"], "so --processes cannot share one out"),
             (["--langs", "de"], "--langs takes source and target with a comma between, as in de,en; got 'de'."),
@@ -184,6 +185,22 @@ def raising(error: BaseException):
         raise error
 
     return function
+
+
+@pytest.mark.parametrize(("supported", "precision"), [(True, "bf16"), (False, "fp32")])
+@pytest.mark.parametrize(
+    ("options", "each"), [({"workers": 4}, 2), ({"workers": 3}, 2), ({}, 1), ({"processes": 2}, 1)]
+)
+def test_on_a_gpu_the_recipe_names_the_precision_and_tasks_know_who_shares_it(
+    monkeypatch, tmp_path, supported, precision, options, each
+):
+    monkeypatch.setattr(request, "resolve_device", lambda wanted: "cuda")
+    monkeypatch.setattr(request, "default_slots", lambda device: Slots(2, 1, devices=("cuda:0", "cuda:1")))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    found = request.resolve(micro.request(tmp_path, **options))
+    recipe = found.plan.preset.recipe()
+    assert recipe["training"]["precision"] == recipe["teacher_training"]["precision"] == precision
+    assert (found.place.workers, found.place.each_gpu) == (found.slots.workers, each)
 
 
 def test_a_worker_of_a_cluster_has_one_gpu_at_most(monkeypatch, tmp_path):

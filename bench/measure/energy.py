@@ -49,16 +49,16 @@ class EnergyMeter:
                 return None
 
 
-def energy_meter(devices: Sequence[str], sharing: int, *, folder: Path = RAPL) -> EnergyMeter:
+def energy_meter(devices: Sequence[str], sharing: int, each_gpu: int, *, folder: Path = RAPL) -> EnergyMeter:
     """The meter of a task.
 
     Args:
         devices: the GPUs it uses, as ``cuda:0``; or the CPU.
-        sharing: tasks that run at a time on this machine. Each is charged an equal part of the processor's energy, and
-            of a GPU's according to how many tasks there are for each GPU.
+        sharing: tasks that run at a time on this machine. Each is charged an equal part of the processor's energy.
+        each_gpu: those of them that run on one GPU, which are charged equal parts of its energy.
     """
     counters, said = [], []
-    for counter_or_reason in (_rapl(folder, sharing), *(_nvml(each, sharing) for each in devices if each != "cpu")):
+    for counter_or_reason in (_rapl(folder, sharing), *(_nvml(each, each_gpu) for each in devices if each != "cpu")):
         if isinstance(counter_or_reason, str):
             said.append(f"{NOT_MEASURED}: {counter_or_reason}")
         else:
@@ -71,12 +71,13 @@ def energy_meter(devices: Sequence[str], sharing: int, *, folder: Path = RAPL) -
 
 
 def _rapl(folder: Path, sharing: int) -> list[Counter] | str:
-    """The packages of the processor; their parts are counted within them."""
-    packages = sorted(folder.glob("intel-rapl:[0-9]*"), key=lambda path: path.name)
-    packages = [path for path in packages if path.name.count(":") == 1]
-    if not packages:
-        return "this machine has no RAPL counters of its processor"
+    """The packages of the processor. Their parts are counted within them, and they within the whole platform, which
+    some machines have a counter of as well."""
+    zones = sorted(folder.glob("intel-rapl:[0-9]*"), key=lambda path: path.name)
     try:
+        packages = [path for path in zones if path.name.count(":") == 1 and _text(path / "name").startswith("package")]
+        if not packages:
+            return "this machine has no RAPL counters of its processor"
         return [Counter(f"RAPL {_text(path / 'name')}", _Wrapping(path), 1 / sharing) for path in packages]
     except (OSError, ValueError) as error:
         return f"the RAPL counters cannot be read ({type(error).__name__}): the system lets only root read them"
@@ -96,7 +97,7 @@ class _Wrapping:
         return self._total / 1e6
 
 
-def _nvml(device: str, sharing: int) -> list[Counter] | str:
+def _nvml(device: str, each_gpu: int) -> list[Counter] | str:
     try:
         nvml: Any = importlib.import_module("pynvml")
         nvml.nvmlInit()
@@ -107,8 +108,7 @@ def _nvml(device: str, sharing: int) -> list[Counter] | str:
         return f"NVML of cuda:{torch.device(device).index or 0} needs the package nvidia-ml-py"
     except Exception as error:  # NVML's errors have a base class of their own, which only the package knows
         return f"NVML of {device} cannot be read ({error})"
-    here = max(1, -(-sharing // torch.cuda.device_count()))
-    return [Counter(f"NVML {device}", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, 1 / here)]
+    return [Counter(f"NVML {device}", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, 1 / each_gpu)]
 
 
 def _text(path: Path) -> str:

@@ -59,9 +59,11 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
 
     def make(folder: Path) -> Mapping[str, Any]:
-        meter = energy_meter(place.devices, place.workers)
+        meter = energy_meter(place.devices, place.workers, place.each_gpu)
         ledger = Ledger(meter.joules, partial(synchronise, own))
         phase = Phase(task, place, store, report, attempt, ledger)
+        if "asked" in task.inputs:
+            training.forget_others(folder, attempt.given)
         maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
         stopwatch = Stopwatch(attempts, late, tick=meter.joules)  # a counter that starts again must be read in time
         reset_peaks(own)

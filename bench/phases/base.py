@@ -45,6 +45,8 @@ class Place:
     device: str = "cpu"
     workers: int = 1
     """Tasks that run at a time."""
+    each_gpu: int = 1
+    """Of these on each GPU that has any."""
     processes: int = 1
     """Processes that carry out one training together, each on a GPU of its own where ``device`` is one."""
     metrics: tuple[Metric, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -33,6 +35,9 @@ from bench.sweep.space import Point, with_point
 from bench.train import distributed
 from bench.train.trainer import EVALUATION, Report, Trainer, new_network
 from bench.train.update import derived_seed
+
+POINT = "point.json"
+"""In a trial's work folder: the values of the training that left it."""
 
 
 def teacher(phase: Phase, folder: Path) -> Mapping[str, Any]:
@@ -88,6 +93,18 @@ def together(phase: Phase, folder: Path) -> Mapping[str, Any]:
     told = distributed.together(place.processes, _member, *arguments, device=place.device, report=phase.report)
     phase.ledger.absorb(told["costs"], told["restored"])
     return told["details"]
+
+
+def forget_others(folder: Path, point: Point) -> None:
+    """Drop what a killed training with other values has left in a trial's work folder.
+
+    The address of a trial of the open track does not tell its values: a study that is begun anew may ask for others.
+    """
+    scratch = folder / SCRATCH
+    file, values = scratch / POINT, json.loads(json.dumps(dict(point)))
+    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != values:
+        shutil.rmtree(scratch, ignore_errors=True)
+        write_json(file, values)
 
 
 def _point(phase: Phase) -> Point:
@@ -174,7 +191,7 @@ def _member(
 ) -> Mapping[str, Any]:
     """What one of several processes does of a training."""
     # The first process reads the meters of all devices.
-    meter = energy_meter(place.devices, place.workers)
+    meter = energy_meter(place.devices, place.workers, place.each_gpu)
     ledger = Ledger(meter.joules, partial(synchronise, device))
     phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt, ledger)
     with ledger.phase(SETUP):

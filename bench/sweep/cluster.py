@@ -107,7 +107,9 @@ class RayPool:
             return [news for call in ended for news in self._hear(slots[call])]
 
     def stop(self, handle: Handle) -> None:
-        slot = next(slot for slot in self._all if slot.handle == handle)
+        slot = next((slot for slot in self._all if slot.handle == handle), None)
+        if slot is None:
+            return  # it has just ended
         slot.handle = None
         slot.call = slot.actor.stop.remote()
 

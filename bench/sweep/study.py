@@ -168,7 +168,11 @@ class SampledStudy(Study):
     def begin(self, number: int) -> Point:
         with quiet():
             while len(trials := self._study.get_trials(deepcopy=False)) <= number:
-                self._study.add_trial(self._asked(trials))
+                # One that has ended already, and whose place the journal has lost, has its point.
+                if ended := next((each for each in self._early() if each.number == len(trials)), None):
+                    self.finish(ended)
+                else:
+                    self._study.add_trial(self._asked(trials))
         return trials[number].params
 
     def _asked(self, trials: list[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial:
