@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from bench.config import SECTIONS, Preset, preset
 from bench.data.datasets import Dataset, get_dataset
 from bench.environment import environment, resolve_device
@@ -20,7 +18,6 @@ from bench.plan import Plan, Planner
 from bench.registry import Methods, load_methods
 from bench.store import Store
 from bench.sweep.slots import Slots, default_slots
-from bench.train.trainer import chosen_precision
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,6 @@ def resolve(request: Request) -> Prepared:
             )
         budget = chosen.budget.model_copy(update={"place": _share(device, slots, request.processes)})
         chosen = chosen.model_copy(update={"budget": budget})
-    if device != "cpu":
-        chosen = _with_precision(chosen, torch.device(device))
     identity, kind = dataset.identity(request.data_dir), device.split(":")[0]
     planner = Planner(dataset.name, identity, chosen, methods, kind, pinned, request.processes, metrics)
     plan = planner.plan(names, by_method, range(1, chosen.seeds + 1), named=request.methods != ("all",))
@@ -142,16 +137,6 @@ def resolve(request: Request) -> Prepared:
         metrics,
     )
     return Prepared(request, dataset, plan, place, methods, slots, store)
-
-
-def _with_precision(chosen: Preset, device: torch.device) -> Preset:
-    """The preset with the precision that ``auto`` stands for on this GPU: on another one it may be another recipe."""
-    return chosen.model_copy(
-        update={
-            name: config.model_copy(update={"precision": chosen_precision(config, device)})
-            for name, config in (("training", chosen.training), ("teacher_training", chosen.teacher_training))
-        }
-    )
 
 
 def _share(device: str, slots: Slots, processes: int) -> str:

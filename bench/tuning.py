@@ -135,9 +135,11 @@ class Tuning(AbstractContextManager["Tuning"]):
 
     def _catch_up(self, search: _Search) -> None:
         """Tell the study of trials that ended when nobody was there to tell it: the artifacts are the truth."""
-        for number, (_, dev) in enumerate(search.plan.trials):
+        for number, (student, dev) in enumerate(search.plan.trials):
             if self._store.find(dev.kind, dev.key):
                 search.study.finish(self._succeeded(search, number))
+            elif "asked" in student.inputs and (trained := self._store.find(student.kind, student.key)):
+                search.study.trained(number, trained.details["point"])
 
     def _succeeded(self, search: _Search, number: int) -> Trial:
         student, dev = (self._store.get(task.kind, task.key) for task in search.plan.trials[number])

@@ -26,8 +26,8 @@ def reasons(seeds: Sequence[Record], plain: Sequence[Record], rules: Ruleset) ->
     ways = {canonical([comparable(record), record.engine, record.method.source_sha256]) for record in seeds}
     if len(ways) > 1 or len(set(map(_manner, ok))) > 1:
         found.append(
-            "its seeds were not run alike: recipe, settings, sweep, the method's source, the engine's version, or the "
-            "parts or processes of the training differ"
+            "its seeds were not run alike: recipe, settings, sweep, the method's source, the engine's version, the "
+            "precision, or the parts or processes of the training differ"
         )
     tried = {len(record.sweep.trials) if record.sweep else 1 for record in ok if record.role != "teacher"}
     if odd := sorted(tried - {trials_asked(seeds[0])}):
@@ -53,6 +53,7 @@ def _manner(record: Record) -> str:
             trials,
             sweep and sweep.winner,
             training and (training.splits, training.processes),
+            record.environment.precision,
         ]
     )
 

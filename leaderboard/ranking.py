@@ -309,7 +309,8 @@ def shared(records: Iterable[Record], withdrawn: Collection[tuple[str, str]] = (
 
 def _work(record: Record) -> tuple[tuple[str, str | None, str, float, str], ...]:
     """For each phase, what makes it one piece of work with that of another record."""
-    place, table = machine(record.environment), comparable(record)
+    # The same work in the same time was done once, however many tasks ran beside it for this row or for another.
+    place, table = record.environment.cpu, comparable(record)
     return tuple(
         (phase.kind, phase.artifact, place, phase.seconds, table if phase.kind == "training" else "")
         for phase in record.phases

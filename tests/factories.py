@@ -89,7 +89,7 @@ def make_record(
     how = preset("quick").recipe() | dict(recipe or {})
     if fields.get("track") == "open":
         how["tuning"] = how["tuning"] | {"track": "open"}
-    row = row_id(method, depth, "quick", digest)
+    row = row_id(method, depth, fields.get("preset", "quick"), digest)
     lines = hypotheses if hypotheses is not None else make_hypotheses(seed)
     shape = ModelConfig(width=64, ffn=128, heads=4, encoder_layers=depth.encoder, decoder_layers=depth.decoder)
     values: dict[str, Any] = {

@@ -238,6 +238,15 @@ def test_trials_that_wait_for_a_gap_keep_their_own_values(journal):
     assert [trial.values for trial in study.trials()][2:] == [values[2], asked]
 
 
+def test_a_trial_that_was_trained_but_not_scored_keeps_its_own_values(journal):
+    study, values = forgotten(journal)
+    study.finish(ok(0, values[0]))
+    study.trained(1, values[2])
+    study.begin(2)  # before trial 1 is scored
+    study.finish(ok(1, study.begin(1)))
+    assert study.trials()[1].values == values[2]
+
+
 def test_a_shorter_open_study_is_the_beginning_of_a_longer_one(journal):
     study = open_study("study", SPACE, OPEN, journal)
     for number in range(8):

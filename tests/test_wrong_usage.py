@@ -187,19 +187,13 @@ def raising(error: BaseException):
     return function
 
 
-@pytest.mark.parametrize(("supported", "precision"), [(True, "bf16"), (False, "fp32")])
 @pytest.mark.parametrize(
     ("options", "each"), [({"workers": 4}, 2), ({"workers": 3}, 2), ({}, 1), ({"processes": 2}, 1)]
 )
-def test_on_a_gpu_the_recipe_names_the_precision_and_tasks_know_who_shares_it(
-    monkeypatch, tmp_path, supported, precision, options, each
-):
+def test_tasks_know_how_many_share_a_gpu(monkeypatch, tmp_path, options, each):
     monkeypatch.setattr(request, "resolve_device", lambda wanted: "cuda")
     monkeypatch.setattr(request, "default_slots", lambda device: Slots(2, 1, devices=("cuda:0", "cuda:1")))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     found = request.resolve(micro.request(tmp_path, **options))
-    recipe = found.plan.preset.recipe()
-    assert recipe["training"]["precision"] == recipe["teacher_training"]["precision"] == precision
     assert (found.place.workers, found.place.each_gpu) == (found.slots.workers, each)
 
 

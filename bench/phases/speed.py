@@ -25,7 +25,7 @@ from bench.measure.quality import score
 from bench.measure.speed import THREADS, VERSION, Job, Measured, next_round, result_file, timings
 from bench.nmt.export import export_ctranslate2, load_model, save_model
 from bench.phases.base import DEV, Phase, PhaseError, read_lines
-from bench.results import EngineSpeed, Speed, file_content
+from bench.results import EngineSpeed, Speed, Timing, file_content
 from bench.store import content_hash, write_text
 
 ENGINES: dict[str, tuple[tuple[EngineName, str], ...]] = {
@@ -143,7 +143,7 @@ class _Subject:
         self._phase, self._protocol, self._text = phase, protocol, text
         self._engine, self._precision = engine, precision
         self._rounds: list[Measured] = []
-        self._job: Job | None = None
+        self._timings: tuple[Timing, ...] = ()
         self._size = 0
         self._failure: str | None = None
 
@@ -161,10 +161,9 @@ class _Subject:
         speed = EngineSpeed(engine=self._engine, precision=self._precision, failure=self._failure)
         if self._failure is not None:
             return _Outcome(speed)
-        assert self._job is not None
         last, shared = self._rounds[-1], dict.fromkeys(each.shared for each in self._rounds if each.shared)
         update = {
-            "timings": timings(self._job, self._rounds),
+            "timings": self._timings,
             "length_ratio": last.length_ratio,
             "disk_bytes": None if self._precision == "bfloat16" else self._size,  # which is stored in fp32
             "host_memory": max((each.host_memory for each in self._rounds if each.host_memory), default=None),
@@ -212,8 +211,10 @@ class _Subject:
                 },
                 gpu=f"GPU-{torch.cuda.get_device_properties(device).uuid}" if cuda else None,
             )
-            self._job = next_round(job, self._rounds[0]) if self._rounds else job
-            self._rounds.append(_in_a_process(self._job, Path(work) / "job.json"))
+            if self._rounds:
+                job = next_round(job, self._rounds[0])
+            self._rounds.append(_in_a_process(job, Path(work) / "job.json"))
+        self._timings = timings(job, self._rounds)
 
 
 def _in_a_process(job: Job, file: Path) -> Measured:

@@ -49,6 +49,7 @@ class Study(ABC):
         import optuna
 
         self.name, self.space, self.tuning = name, space, tuning
+        self._trained: dict[int, Point] = {}
         self._distributions = {each.name: each.distribution() for each in space.dimensions}
         self._lock = _held(journal)
         try:
@@ -70,6 +71,10 @@ class Study(ABC):
     @abstractmethod
     def begin(self, number: int) -> Point:
         """The point of a trial that is about to start."""
+
+    def trained(self, number: int, point: Point) -> None:
+        """Tell of a trial that was trained with this point and has not ended: the journal may not know of it."""
+        self._trained[number] = point
 
     @abstractmethod
     def _keep(self, trial: Trial) -> bool:
@@ -172,18 +177,23 @@ class SampledStudy(Study):
                 if ended := next((each for each in self._early() if each.number == len(trials)), None):
                     self.finish(ended)
                 else:
-                    self._study.add_trial(self._asked(trials))
+                    point = self._trained.get(len(trials)) or self._asked(trials)
+                    self._study.add_trial(self._running(point))
         return trials[number].params
 
-    def _asked(self, trials: list[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial:
+    def _asked(self, trials: list[optuna.trial.FrozenTrial]) -> Point:
         import optuna
 
-        if trials:
-            asked = optuna.create_study(direction="maximize", sampler=self._sampler(len(trials)))
-            asked.add_trials(trials)
-            point: Point = asked.ask(self._distributions).params
-        else:
-            point = self.space.published
+        if not trials:
+            return self.space.published
+        asked = optuna.create_study(direction="maximize", sampler=self._sampler(len(trials)))
+        asked.add_trials(trials)
+        point: Point = asked.ask(self._distributions).params
+        return point
+
+    def _running(self, point: Point) -> optuna.trial.FrozenTrial:
+        import optuna
+
         running = optuna.trial.TrialState.RUNNING
         return optuna.trial.create_trial(params=dict(point), distributions=self._distributions, state=running)
 
