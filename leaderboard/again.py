@@ -28,7 +28,7 @@ OPTIONS = {
     "--track": "official|open",
     "--sampler": r"[a-z]{1,20}",
     "--pruner": r"[a-z]{1,20}",
-    "--workers": _NUMBER,
+    "--workers": r"[1-9][0-9]{0,2}",
     "--processes": _NUMBER,
     "--budget": r"(tokens|wall-clock|device-hours)(:[0-9.e+-]{1,30})?",
     "--teacher-signals": "exact|cached",

@@ -188,7 +188,14 @@ def raising(error: BaseException):
 
 
 @pytest.mark.parametrize(
-    ("options", "each"), [({"workers": 4}, 2), ({"workers": 3}, 2), ({}, 1), ({"processes": 2}, 1)]
+    ("options", "each"),
+    [
+        ({"workers": 4}, 2),
+        ({"workers": 3}, 2),
+        ({"workers": 2}, 1),
+        ({"workers": 1, "processes": 2}, 1),
+        ({"workers": 2, "processes": 2}, 2),
+    ],
 )
 def test_tasks_know_how_many_share_a_gpu(monkeypatch, tmp_path, options, each):
     monkeypatch.setattr(request, "resolve_device", lambda wanted: "cuda")
