@@ -80,7 +80,7 @@ def test_a_command_of_another_program_is_not_shown(text):
         *("; rm -rf ~", "&& rm x", "$(rm x)", "`rm x`", "| sh", "> /etc/x", "-- x", "--", "word_level", "-h"),
         *("--cluster ray://evil:10001", "--cluster=ray://evil", "--storage mysql://evil/x", "--storage=sqlite:///x"),
         *("--methods-dir evil", "--methods-dir=/tmp/evil", "--runs '~/.ssh'", "--runs=x", "--data-dir /etc"),
-        *("--track-with comet", "--no-speed --runs x", "--silence 1", "--workers 9999"),
+        *("--track-with comet", "--no-speed --runs x", "--silence 1"),
     ],
 )
 def test_what_the_program_never_writes_is_not_shown(text):
@@ -102,7 +102,17 @@ def test_what_the_program_never_writes_is_not_shown(text):
             "--metric",
         ),
         *("--dataset /etc/passwd", "--dataset ../x", "--dataset '~x'", "--dataset=-x", "--methods evil.py,/tmp/x"),
-        *("--preset ''", "--seeds -1", "--seeds 1e9", "--seeds ٣", "--device ray", "--track closed", "--budget '$(x)'"),
+        *(
+            "--workers 9999",
+            "--workers 0",
+            "--preset ''",
+            "--seeds -1",
+            "--seeds 1e9",
+            "--seeds ٣",
+            "--device ray",
+            "--track closed",
+            "--budget '$(x)'",
+        ),
         *("--set x", "--set =1", "--set --runs=x", "--set 'a b=1'", "--set 'a.b=\x1b[31m'", "--langs de"),
     ],
 )
