@@ -295,4 +295,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 4:
         print(json.dumps(asdict(measure(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))))
     else:
-        main(*map(int, sys.argv[1:2]) or [RECORDS])
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS)
