@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -265,6 +266,11 @@ class SpeedConfig(Frozen):
     warmup: int = Field(3, ge=3, description="Passes that are dropped in each round.")
     passes: int = Field(5, ge=5, description="Passes that count, over all rounds, at least.")
     minimum_seconds: float = Field(1.0, ge=0, description="That these take together, at least.")
+
+    @property
+    def passes_of_round(self) -> int:
+        """Passes that count in each round, at least."""
+        return math.ceil(self.passes / self.rounds)
 
 
 class Preset(Grown):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -268,7 +267,7 @@ class Estimator:
             sentences * length * self.probe.decoding(preset.student, search, sentences)
             for search, sentences in ((preset.search, protocol.sentences), (alone, protocol.latency_sentences))
         )
-        passes = protocol.rounds * (protocol.warmup + math.ceil(protocol.passes / protocol.rounds))
+        passes = protocol.rounds * (protocol.warmup + protocol.passes_of_round)
         ours = SPEED_GREEDY * ((2 * passes + SPEED_LADDER) * batched + passes * single)
         others = len(ENGINES[task.inputs["device"]]) - 1
         theirs = others * (SPEED_OTHERS * ours + 2 * 3 * protocol.minimum_seconds)

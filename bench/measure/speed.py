@@ -10,7 +10,6 @@ standard input does.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
@@ -97,7 +96,7 @@ def repeat(run: Callable[[], Translation], protocol: SpeedConfig, clock: Clock =
     for _ in range(protocol.warmup):
         run()
     seconds: list[float] = []
-    enough, long_enough = math.ceil(protocol.passes / protocol.rounds), protocol.minimum_seconds / protocol.rounds
+    enough, long_enough = protocol.passes_of_round, protocol.minimum_seconds / protocol.rounds
     while True:
         result, took = _timed(run, clock)
         seconds.append(took)
