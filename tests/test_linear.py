@@ -176,10 +176,13 @@ def test_operations_are_counted_where_pytorch_has_no_onednn(monkeypatch: pytest.
 def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int) -> None:
     layer, states = Linear(48, 80, bias=bias), torch.randn(rows, 48)
     expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
-    torch.testing.assert_close(fixed(layer)(states), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fixed(layer.weight, layer.bias)(states), expected, rtol=1e-5, atol=1e-5)
     with packed([layer.weight]):
-        torch.testing.assert_close(fixed(layer)(states), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fixed(layer.weight, layer.bias)(states), expected, rtol=1e-5, atol=1e-5)
         layer.weight.mul_(2)  # the copies are stale now
         torch.testing.assert_close(
-            fixed(layer)(states), torch.nn.functional.linear(states, layer.weight, layer.bias), rtol=1e-5, atol=1e-5
+            fixed(layer.weight, layer.bias)(states),
+            torch.nn.functional.linear(states, layer.weight, layer.bias),
+            rtol=1e-5,
+            atol=1e-5,
         )

@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.nmt import layers
 from bench.nmt.batch import EOS, PAD, Batch
 from bench.nmt.layers import dropped
+from bench.nmt.linear import packed
 from bench.nmt.model import Decoded, Encoded, Maps, Transformer, parameter_counts, sinusoids
 
 BATCH = Batch.of(
@@ -205,19 +206,19 @@ def test_cached_decoding_equals_full_decoding_when_beams_move_and_sentences_leav
     prefixes = torch.full((3, 3, 1), 2)
     sentences = torch.arange(3)
     for _ in range(30):
-        states = model.step(prefixes[:, :, -1], decoding)
+        logits = model.step(prefixes[:, :, -1], decoding)
         for i, sentence in enumerate(sentences.tolist()):
             alone = model.encode(BATCH.source[sentence : sentence + 1])
             full = [model.decode(prefixes[i, b : b + 1], alone).states[0, -1] for b in range(3)]
-            close(states[i], torch.stack(full))
+            close(logits[i], model.project(torch.stack(full)))
         parents = torch.randint(0, 3, prefixes.shape[:2], generator=random)
         newest = torch.randint(4, 20, (*prefixes.shape[:2], 1), generator=random)
         prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand_as(prefixes)), newest), dim=2)
-        decoding.cache.move(parents)
+        decoding.past.move(parents)
         if prefixes.size(2) == 8:
             keep = torch.tensor([0, 2])
             prefixes, sentences = prefixes[keep], sentences[keep]
-            decoding.cache.select(keep)
+            decoding.select(keep)
 
 
 @torch.no_grad()
@@ -231,10 +232,46 @@ def test_beams_may_become_more_and_fewer() -> None:
         parents = torch.arange(beams).remainder(prefixes.size(1)).expand(3, -1)
         newest = torch.randint(4, 20, (3, beams, 1), generator=torch.Generator().manual_seed(beams))
         prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand(-1, -1, prefixes.size(2))), newest), 2)
-        decoding.cache.move(parents)
-    states = model.step(prefixes[:, :, -1], decoding)
+        decoding.past.move(parents)
+    logits = model.step(prefixes[:, :, -1], decoding)
     for beam in range(5):
-        close(states[:, beam], model.decode(prefixes[:, beam], encoded).states[:, -1])
+        close(logits[:, beam], model.project(model.decode(prefixes[:, beam], encoded).states[:, -1]))
+
+
+@every_shape
+@pytest.mark.parametrize("pack", [True, False])
+@torch.no_grad()
+def test_decoding_a_sentence_by_itself_equals_full_decoding(shape: dict[str, Any], pack: bool) -> None:
+    model = random_model(16, **shape)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # they start at zero
+            parameter.normal_()
+    encoded = model.encode(BATCH.source[:1, :6])
+    with packed(model.matrices() if pack else []):
+        decoding = model.start(encoded, alone=True)
+        assert decoding.sources is None
+        prefixes = torch.full((1, 1, 1), 2)
+        for beams in (1, 3, 3, 2, 3, 1, 1):
+            logits = model.step(prefixes[:, :, -1], decoding)
+            full = [model.decode(prefix, encoded).states[0, -1] for prefix in prefixes.unbind(1)]
+            close(logits[0], model.project(torch.stack(full)))
+            parents = torch.arange(beams).flip(0).remainder(prefixes.size(1)).unsqueeze(0)
+            newest = torch.arange(4, 4 + beams).view(1, -1, 1)
+            prefixes = torch.cat((prefixes.gather(1, parents.unsqueeze(2).expand(-1, -1, prefixes.size(2))), newest), 2)
+            decoding.past.move(parents)
+
+
+@torch.no_grad()
+def test_a_source_is_multiplied_in_advance_only_for_one_short_sentence_by_itself() -> None:
+    model = random_model(17)
+    heads, width = model.config.heads, model.config.width
+    longest = torch.randint(4, 20, (1, width // heads), generator=torch.Generator().manual_seed(1))
+    assert model.start(model.encode(longest), alone=True).sources is None
+    longer = torch.cat((longest, longest[:, :1]), dim=1)
+    assert model.start(model.encode(longer), alone=True).sources is not None, "it would be more to multiply"
+    assert model.start(model.encode(longest)).sources is not None, "left over from a batch"
+    assert model.start(model.encode(longest.repeat(2, 1)), alone=True).sources is not None
+    assert model.to(torch.float64).start(model.encode(longest), alone=True).sources is not None
 
 
 @torch.no_grad()
@@ -244,7 +281,7 @@ def test_a_cache_grows_past_its_first_room_and_keeps_its_depth() -> None:
     prefix = torch.randint(4, 20, (3, 70), generator=torch.Generator().manual_seed(1))
     decoding = model.start(encoded, depth=Depth(3, 2))
     steps = [model.step(prefix[:, i : i + 1], decoding) for i in range(70)]
-    close(torch.cat(steps, dim=1), model.decode(prefix, encoded, depth=Depth(3, 2)).states)
+    close(torch.cat(steps, dim=1), model.project(model.decode(prefix, encoded, depth=Depth(3, 2)).states))
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])

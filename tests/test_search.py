@@ -12,6 +12,7 @@ import torch
 
 from bench.config import Depth, ModelConfig, SearchConfig
 from bench.errors import UsageError
+from bench.nmt import step
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.layers import Layer
 from bench.nmt.model import Transformer
@@ -141,6 +142,30 @@ def test_a_sentence_is_translated_the_same_in_any_batch(beam: int) -> None:
         alone = search(model, torch.tensor([source]), config, n_best=beam)[0]
         assert [h.ids for h in alone] == [h.ids for h in expected]
         assert [h.score for h in alone] == pytest.approx([h.score for h in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_sentence_by_itself_is_translated_as_in_a_batch(beam: int, norm: str) -> None:
+    model = random_model(7, vocabulary=20, norm=norm)
+    together = SearchConfig(beam=beam, max_ratio=1.5, max_extra=5)
+    expected = translate_ids(model, SOURCES, together, n_best=beam, device="cpu")
+    alone = together.model_copy(update={"batch_sentences": 1})
+    with patch("bench.nmt.step._multiplied", side_effect=step._multiplied) as multiplied:
+        found = translate_ids(model, SOURCES, alone, n_best=beam, device="cpu")
+    assert multiplied.call_count == len(SOURCES) * 2, "every source, for each layer"
+    for one, other in zip(found, expected, strict=True):
+        assert [h.ids for h in one] == [h.ids for h in other]
+        assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=1e-5)
+
+
+def test_a_sentence_left_over_from_batches_goes_through_the_same_sums() -> None:
+    model = random_model(7, vocabulary=20)
+    config = SearchConfig(beam=4, batch_sentences=5)
+    assert len(SOURCES) == 6
+    with patch("bench.nmt.step._multiplied") as multiplied:
+        translate_ids(model, SOURCES, config, device="cpu")
+    assert not multiplied.called
 
 
 def test_translate_ids_restores_the_order_and_counts_the_sentences_done() -> None:

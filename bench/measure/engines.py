@@ -113,7 +113,8 @@ class PyTorchEngine(Engine):
 
         rows = [torch.tensor(source) for source in sources]
         batch = pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.config.device)
-        found = search(self._model, batch, self.config.search.model_copy(update={"beam": beam}))
+        config = self.config.search.model_copy(update={"beam": beam, "batch_sentences": len(sources)})
+        found = search(self._model, batch, config)
         return [hypotheses[0].ids for hypotheses in found]
 
 

@@ -13,43 +13,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROOM = 32
-"""New positions that a growing cache makes room for at least."""
+"""New positions that a growing past makes room for at least."""
 
 
-class Cache:
-    """Keys and values of the source and of the positions decoded so far, for several hypotheses (beams) a sentence.
+class Past:
+    """Keys and values of the positions decoded so far, for several hypotheses (beams) a sentence.
 
-    Beams share their sentence's keys of the source; each has its own past. When beams move or sentences leave, only the
-    new order is noted; the past is copied into it once, before the next position, from one buffer into another.
+    When beams move or sentences leave, only the new order is noted; the past is copied into it once, before the next
+    position, from one buffer into another.
     """
 
-    def __init__(self, source: Tensor, mask: Tensor | None, heads: int, beams: int) -> None:
+    def __init__(self, like: Tensor, *, layers: int, sentences: int, beams: int, heads: int, products: bool) -> None:
         """An empty past.
 
         Args:
-            source: (layers, batch, source, 2 * width) keys and values of the encoder's states.
-            mask: (batch, source) bool, true at real positions; None if all are.
+            like: (..., width) states, of which device and precision are taken.
+            products: attend by products of matrices, which are faster than sums for a few hypotheses.
         """
-        layers, batch, positions, both = source.shape
-        self.layers = layers
         self.beams = beams
         self.length = 0
-        self._batch, self._heads, self._width = batch, heads, both // 2
-        split = source.view(layers, batch, positions, 2, heads, -1)
-        self._source = split.permute(0, 3, 1, 4, 2, 5).contiguous()
-        """(layers, 2, batch, heads, source, width of a head)"""
-        self._mask: Tensor | None = None
-        """(batch, heads, 1, source): what is added to scores, minus infinity at padding."""
-        if mask is not None:
-            blocked = source.new_zeros(mask.shape).masked_fill(~mask, -math.inf)
-            self._mask = blocked[:, None, None].expand(-1, heads, -1, -1).contiguous()
-        self._scale = self._source.size(-1) ** -0.5
-        self._fused = source.device.type != "cpu" or source.dtype != torch.float32
-        """On a GPU each plain operation would cost a launch; half precision needs exact sums."""
-        self._rows = batch * beams
+        self._layers, self._sentences, self._heads, self._width = layers, sentences, heads, like.size(-1)
+        self._scale = (self._width // heads) ** -0.5
+        self._fused = not plainly(like)
+        self._products = products and not self._fused
+        self._nothing = like.new_zeros(1, 1, 1)
+        self._rows = sentences * beams
         self._order: Tensor | None = None
         """The hypotheses of the past, (rows to be,), that the next position goes on from; None for all as they are."""
-        self._used = self._spare = source.new_empty(0)
+        self._used = self._spare = like.new_empty(0)
 
     def advance(self) -> None:
         """Make room for one more position, with the past in its new order."""
@@ -67,7 +58,11 @@ class Cache:
         self.length += 1
         past = self._past(self._used, self._rows)
         self._newest = past[-1].unbind(0)
-        self._kept = past.view(*past.shape[:-1], self._heads, -1).permute(1, 2, 0, 3, 4, 5).unbind(0)
+        if self._products:
+            kept = past.view(*past.shape[:3], self._rows * self._heads, -1).permute(1, 2, 3, 0, 4)
+        else:
+            kept = past.view(*past.shape[:-1], self._heads, -1).permute(1, 2, 0, 3, 4, 5)
+        self._kept = kept.unbind(0)
 
     def attend(self, layer: int, query_key_value: Tensor) -> Tensor:
         """Self-attention of the newest position, (batch * beams, 3 * width) to (batch * beams, width).
@@ -76,8 +71,12 @@ class Cache:
         """
         parts = query_key_value.view(self._rows, 3, -1)
         self._newest[layer].copy_(parts[:, 1:].transpose(0, 1))
-        keys, values = self._kept[layer].unbind(0)  # (positions, rows, heads, width of a head) each
-        query = parts[:, 0].unflatten(1, (self._heads, -1))
+        keys, values = self._kept[layer].unbind(0)
+        if self._products:  # (rows * heads, positions, width of a head) each
+            query = parts[:, 0].reshape(self._rows * self._heads, 1, -1)
+            scores = torch.baddbmm(self._nothing, query, keys.transpose(1, 2), beta=0, alpha=self._scale)
+            return scores.softmax(dim=-1).bmm(values).view(self._rows, self._width)
+        query = parts[:, 0].unflatten(1, (self._heads, -1))  # (positions, rows, heads, width of a head) each
         if self._fused:
             keys, values = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
             mixed = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values)
@@ -86,10 +85,60 @@ class Cache:
             mixed = (values * scores.softmax(dim=0)).sum(dim=0)
         return mixed.view(self._rows, self._width)
 
-    def attend_source(self, layer: int, query: Tensor) -> Tensor:
-        """Attention of the newest position to the source: (batch * beams, width) to the same."""
-        query = query.view(self._batch, self.beams, self._heads, -1).transpose(1, 2)
-        keys, values = self._source[layer]
+    def move(self, parents: Tensor) -> None:
+        """Let beam b of each sentence go on from beam ``parents[sentence, b]``.
+
+        Args:
+            parents: (batch, beams to be).
+        """
+        first = torch.arange(0, self._sentences * self.beams, self.beams, device=parents.device)
+        self._reorder((first.unsqueeze(1) + parents).flatten())
+        self.beams = parents.size(1)
+
+    def select(self, sentences: Tensor) -> None:
+        """Keep these sentences only."""
+        rows = torch.arange(self._sentences * self.beams, device=sentences.device)
+        self._reorder(rows.view(-1, self.beams)[sentences].flatten())
+        self._sentences = len(sentences)
+
+    def _reorder(self, rows: Tensor) -> None:
+        self._order = rows if self._order is None else self._order[rows]
+
+    def _size(self, positions: int, rows: int) -> int:
+        return positions * self._layers * 2 * rows * self._width
+
+    def _past(self, buffer: Tensor, rows: int) -> Tensor:
+        """(positions, layers, 2, rows, width): what lies in a buffer."""
+        return buffer[: self._size(self.length, rows)].view(self.length, self._layers, 2, rows, self._width)
+
+
+class Sources:
+    """Keys and values of a batch of sources; a sentence's beams share them."""
+
+    def __init__(self, key_value: Tensor, mask: Tensor | None, heads: int) -> None:
+        """Arrange them by heads.
+
+        Args:
+            key_value: (layers, batch, source, 2 * width) keys and values of the encoder's states.
+            mask: (batch, source) bool, true at real positions; None if all are.
+        """
+        layers, batch, positions, _ = key_value.shape
+        split = key_value.view(layers, batch, positions, 2, heads, -1)
+        self._key_value = split.permute(0, 3, 1, 4, 2, 5).contiguous()
+        """(layers, 2, batch, heads, source, width of a head)"""
+        self._mask: Tensor | None = None
+        """(batch, heads, 1, source): what is added to scores, minus infinity at padding."""
+        if mask is not None:
+            blocked = key_value.new_zeros(mask.shape).masked_fill(~mask, -math.inf)
+            self._mask = blocked[:, None, None].expand(-1, heads, -1, -1).contiguous()
+        self._scale = self._key_value.size(-1) ** -0.5
+        self._fused = not plainly(key_value)
+
+    def attend(self, layer: int, query: Tensor) -> Tensor:
+        """Attention of each hypothesis's newest position to its source: (batch * beams, width) to the same."""
+        keys, values = self._key_value[layer]
+        batch, heads, _, width = keys.shape
+        query = query.view(batch, -1, heads, width).transpose(1, 2)
         if self._fused:
             mixed = F.scaled_dot_product_attention(query, keys, values, self._mask)
         else:
@@ -99,33 +148,15 @@ class Cache:
             else:
                 scores = torch.baddbmm(self._mask.flatten(0, 1), flat, keys, alpha=self._scale)
             mixed = scores.softmax(dim=-1).bmm(values.flatten(0, 1)).view_as(query)
-        return mixed.transpose(1, 2).reshape(self._rows, self._width)
-
-    def move(self, parents: Tensor) -> None:
-        """Let beam b of each sentence go on from beam ``parents[sentence, b]``.
-
-        Args:
-            parents: (batch, beams to be).
-        """
-        first = torch.arange(0, self._batch * self.beams, self.beams, device=parents.device)
-        self._reorder((first.unsqueeze(1) + parents).flatten())
-        self.beams = parents.size(1)
+        return mixed.transpose(1, 2).reshape(-1, heads * width)
 
     def select(self, sentences: Tensor) -> None:
         """Keep these sentences only."""
-        rows = torch.arange(self._batch * self.beams, device=sentences.device)
-        self._reorder(rows.view(-1, self.beams)[sentences].flatten())
-        self._source = self._source.index_select(2, sentences)
-        self._batch = len(sentences)
+        self._key_value = self._key_value.index_select(2, sentences)
         if self._mask is not None:
             self._mask = self._mask.index_select(0, sentences)
 
-    def _reorder(self, rows: Tensor) -> None:
-        self._order = rows if self._order is None else self._order[rows]
 
-    def _size(self, positions: int, rows: int) -> int:
-        return positions * self.layers * 2 * rows * self._width
-
-    def _past(self, buffer: Tensor, rows: int) -> Tensor:
-        """(positions, layers, 2, rows, width): what lies in a buffer."""
-        return buffer[: self._size(self.length, rows)].view(self.length, self.layers, 2, rows, self._width)
+def plainly(states: Tensor) -> bool:
+    """Whether plain operations are to attend: on a GPU each would cost a launch; half precision needs exact sums."""
+    return states.device.type == "cpu" and states.dtype == torch.float32

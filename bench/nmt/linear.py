@@ -45,20 +45,20 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return _product(states, weight, bias)
 
 
-def fixed(module: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """:func:`linear` for (rows, inputs) with the weights that ``module`` has now, for use without gradients.
+def fixed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """:func:`linear` for (rows, inputs) with the weights as they are now, for use without gradients.
 
     What is the same in each call is found once: for a single row that takes as long as the product.
     """
-    weight, bias, arranged = module.weight, module.bias, _arranged(module.weight)
-    if arranged is None or bias is None:
+    arranged = _arranged(weight)
+    if arranged is None:
         return lambda states: linear(states, weight, bias)
     blocks, columns = arranged
     product, turned = torch.ops.mkldnn._linear_pointwise.default, columns.t()
 
     def apply(states: Tensor) -> Tensor:
         if len(states) == 1:
-            return torch.addmm(bias, states, turned)
+            return states.mm(turned) if bias is None else torch.addmm(bias, states, turned)
         result: Tensor = product(states, blocks, bias, "none", [], "")
         return result
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
 from bench.nmt.batch import PAD
-from bench.nmt.cache import Cache
 from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
-from bench.nmt.step import Decoding, StepLayer
+from bench.nmt.step import Decoding, decoding
 
 Maps = Literal["encoder", "self", "cross"]
 """Whose attention: the encoder's, the decoder's to itself, the decoder's to the source."""
@@ -170,12 +169,15 @@ class Transformer(nn.Module):
             tuple(layers),
         )
 
-    def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None) -> Decoding:
-        """What it takes to decode ``beams`` hypotheses of each sentence position by position, with today's weights."""
+    def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None, alone: bool = False) -> Decoding:
+        """What it takes to decode ``beams`` hypotheses of each sentence position by position, with today's weights.
+
+        Args:
+            alone: a batch of one sentence may take other sums, which are faster and differ in their last digits.
+        """
         layers = self._decoder_layers(self._checked(depth).decoder)
-        source = torch.stack([layer.cross.key_value(encoded.states) for layer in layers])
-        cache = Cache(source, encoded.mask if encoded.padded else None, self.config.heads, beams)
-        return Decoding(tuple(map(StepLayer, layers)), cache)
+        mask = encoded.mask if encoded.padded else None
+        return decoding(layers, encoded.states, mask, self.output_matrix, beams=beams, alone=alone)
 
     def step(self, newest: Tensor, decoding: Decoding) -> Tensor:
         """Run the newest position through the decoder, without gradients.
@@ -185,19 +187,18 @@ class Transformer(nn.Module):
             decoding: of ``start``, with what came before.
 
         Returns:
-            States (batch, beams, width), ready for ``project``.
+            Logits (batch, beams, vocabulary).
 
         Raises:
             UsageError: the prefix is longer than ``max_positions``.
         """
-        layers, cache = decoding
-        table = self.target_positions[self._span(cache.length, 1)]
+        past = decoding.past
+        table = self.target_positions[self._span(past.length, 1)]
         states = self._embedded(self.embedding, newest.flatten(), table)
-        cache.advance()
-        for index, layer in enumerate(layers):
-            states = layer(states, cache, index)
-        normed: Tensor = self.decoder_norm(states)
-        return normed.view(*newest.shape, -1)
+        past.advance()
+        for index, layer in enumerate(decoding.layers):
+            states = layer(states, past, index)
+        return decoding.project(self.decoder_norm(states)).view(*newest.shape, -1)
 
     def project(self, states: Tensor) -> Tensor:
         """Decoder states (..., width) to logits (..., vocabulary)."""
