@@ -69,14 +69,14 @@ class Past:
 
         Its keys and values join the past.
         """
-        parts = query_key_value.view(self._rows, 3, -1)
-        self._newest[layer].copy_(parts[:, 1:].transpose(0, 1))
+        query, *both = query_key_value.view(self._rows, 3, -1).unbind(1)
+        torch.stack(both, out=self._newest[layer])
         keys, values = self._kept[layer].unbind(0)
         if self._products:  # (rows * heads, positions, width of a head) each
-            query = parts[:, 0].reshape(self._rows * self._heads, 1, -1)
+            query = query.reshape(self._rows * self._heads, 1, -1)
             scores = torch.baddbmm(self._nothing, query, keys.transpose(1, 2), beta=0, alpha=self._scale)
             return scores.softmax(dim=-1).bmm(values).view(self._rows, self._width)
-        query = parts[:, 0].unflatten(1, (self._heads, -1))  # (positions, rows, heads, width of a head) each
+        query = query.unflatten(1, (self._heads, -1))  # (positions, rows, heads, width of a head) each
         if self._fused:
             keys, values = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
             mixed = F.scaled_dot_product_attention(query.unsqueeze(2), keys, values)

@@ -121,12 +121,11 @@ def _multiplied(cross: CrossAttention, source: Tensor) -> Map:
     """
     (length, width), heads = source.shape, cross.heads
     keys, values = cross.key_value(source).view(length, 2, heads, -1).permute(1, 2, 0, 3)  # (heads, source, per head)
-    query = cross.query.weight.view(heads, -1, width) * keys.size(-1) ** -0.5
-    query_bias = cross.query.bias.view(heads, -1, 1) * keys.size(-1) ** -0.5
-    output = cross.output.weight.view(width, heads, -1).permute(1, 2, 0)
-    score = keys.bmm(query).flatten(0, 1).t().contiguous()
-    score_bias = keys.bmm(query_bias).flatten()
-    mixed, bias = values.bmm(output).flatten(0, 1), cross.output.bias
+    keys = keys * keys.size(-1) ** -0.5
+    score = keys.bmm(cross.query.weight.view(heads, -1, width)).flatten(0, 1).t().contiguous()
+    score_bias = keys.bmm(cross.query.bias.view(heads, -1, 1)).flatten()
+    mixed = values.bmm(cross.output.weight.view(width, heads, -1).permute(1, 2, 0)).flatten(0, 1)
+    bias = cross.output.bias
 
     def gather(states: Tensor) -> Tensor:
         scores = torch.addmm(score_bias, states, score).view(-1, heads, length)
