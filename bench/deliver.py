@@ -39,7 +39,7 @@ class Delivered:
         while chunk := list(islice(waiting, LINES_AT_A_TIME)):
             # No model was trained on a sentence without words: what it says of one is made up.
             sources = self.tokenizer.encode([line for line in chunk if line.strip()])
-            found = translate_ids(model, sources, self.search, device=device)
+            found = translate_ids(model, sources, self.search, device=device, alone=len(sources) == 1)
             outputs = iter(self.tokenizer.decode([hypotheses[0].ids for hypotheses in found]))
             yield from (next(outputs) if line.strip() else "" for line in chunk)
 

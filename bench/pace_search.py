@@ -85,7 +85,7 @@ def _part(run: Callable[[], object], units: int, _: int) -> list[Part]:
 
 
 def _translated(model: Transformer, device: torch.device, sources: list[list[int]], config: SearchConfig) -> list[Any]:
-    return translate_ids(model, sources, config, device=device)
+    return translate_ids(model, sources, config, device=device, alone=config.batch_sentences == 1)
 
 
 def _ctranslate2(

@@ -131,7 +131,7 @@ def test_every_sentence_keeps_its_own_limit(student: SimpleNamespace, engine: st
     loaded = load_engine(config(student, engine, max_ratio=0.5, max_extra=1))
     for beam in (1, 4):
         sources = student.tokenizer.encode(LINES)
-        outputs = loaded._search(sources[:60], beam)
+        outputs = loaded._search(sources[:60], beam, alone=False)
         for source, ids in zip(sources, outputs):
             assert len(ids) + 1 <= int(0.5 * len(source)) + 1
 

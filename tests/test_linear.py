@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -172,16 +173,18 @@ def test_operations_are_counted_where_pytorch_has_no_onednn(monkeypatch: pytest.
 
 @torch.no_grad()
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("by_columns", [True, False])
 @pytest.mark.parametrize("rows", [1, 7])
-def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int) -> None:
+def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int, by_columns: bool) -> None:
     layer, states = Linear(48, 80, bias=bias), torch.randn(rows, 48)
+    fix = partial(fixed, layer.weight, layer.bias, by_columns=by_columns)
     expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
-    torch.testing.assert_close(fixed(layer.weight, layer.bias)(states), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fix()(states), expected, rtol=1e-5, atol=1e-5)
     with packed([layer.weight]):
-        torch.testing.assert_close(fixed(layer.weight, layer.bias)(states), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fix()(states), expected, rtol=1e-5, atol=1e-5)
         layer.weight.mul_(2)  # the copies are stale now
         torch.testing.assert_close(
-            fixed(layer.weight, layer.bias)(states),
+            fix()(states),
             torch.nn.functional.linear(states, layer.weight, layer.bias),
             rtol=1e-5,
             atol=1e-5,

@@ -12,11 +12,11 @@ import torch
 
 from bench.config import Depth, ModelConfig, SearchConfig
 from bench.errors import UsageError
-from bench.nmt import step
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.layers import Layer
 from bench.nmt.model import Transformer
 from bench.nmt.search import _largest, search, translate_ids
+from bench.nmt.step import _multiplied
 
 SOURCES = [[4, 5, EOS], [6, EOS], [5, 4, 6, 6, 5, EOS], [7, 7, 4, EOS], [EOS], [6, 5, EOS]]
 
@@ -150,16 +150,24 @@ def test_a_sentence_by_itself_is_translated_as_in_a_batch(beam: int, norm: str) 
     model = random_model(7, vocabulary=20, norm=norm)
     together = SearchConfig(beam=beam, max_ratio=1.5, max_extra=5)
     expected = translate_ids(model, SOURCES, together, n_best=beam, device="cpu")
-    alone = together.model_copy(update={"batch_sentences": 1})
-    with patch("bench.nmt.step._multiplied", side_effect=step._multiplied) as multiplied:
-        found = translate_ids(model, SOURCES, alone, n_best=beam, device="cpu")
+    one = together.model_copy(update={"batch_sentences": 1})
+    with patch("bench.nmt.step._multiplied", side_effect=_multiplied) as multiplied:
+        found = translate_ids(model, SOURCES, one, n_best=beam, device="cpu", alone=True)
     assert multiplied.call_count == len(SOURCES) * 2, "every source, for each layer"
-    for one, other in zip(found, expected, strict=True):
-        assert [h.ids for h in one] == [h.ids for h in other]
-        assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=1e-5)
+    for alone, other in zip(found, expected, strict=True):
+        assert [h.ids for h in alone] == [h.ids for h in other]
+        assert [h.score for h in alone] == pytest.approx([h.score for h in other], abs=1e-5)
 
 
-def test_a_sentence_left_over_from_batches_goes_through_the_same_sums() -> None:
+@pytest.mark.parametrize("beam", [1, 4])
+def test_padding_of_a_sentence_by_itself_is_not_attended_to(beam: int) -> None:
+    model, config = random_model(7, vocabulary=20), SearchConfig(beam=beam)
+    bare, padding = (search(model, padded([[4, 5, EOS]], width), config, alone=True)[0][0] for width in (3, 6))
+    assert padding.ids == bare.ids
+    assert padding.score == pytest.approx(bare.score, abs=1e-5)
+
+
+def test_a_sentence_left_over_from_batches_goes_through_the_sums_of_the_others() -> None:
     model = random_model(7, vocabulary=20)
     config = SearchConfig(beam=4, batch_sentences=5)
     assert len(SOURCES) == 6
@@ -299,6 +307,16 @@ def test_equal_scores_are_ranked_alike_every_time() -> None:
 def test_n_best_beyond_the_beam_is_refused(n_best: int) -> None:
     with pytest.raises(UsageError, match="n_best must lie between 1 and the beam"):
         search(random_model(0), padded(SOURCES), SearchConfig(beam=3), n_best=n_best)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_an_end_that_cannot_come_is_reported(beam: int) -> None:
+    model = random_model(0)
+    unending = torch.zeros(model.vocabulary).index_fill(0, torch.tensor(EOS), -math.inf)
+    step = model.step
+    endless = patch.object(model, "step", lambda *given: step(*given) + unending)
+    with endless, pytest.raises(FloatingPointError, match="not finite"):
+        search(model, padded(SOURCES), SearchConfig(beam=beam, max_extra=2))
 
 
 @pytest.mark.parametrize("beam", [1, 3])

@@ -225,7 +225,7 @@ def test_a_signature_says_all_that_a_speed_depends_on():
     ways, *_ = measure(job(), engine, lambda: None, clock)
     figures = timings(job(), [measured(ways)] * 3)
     assert figures[3].signature == (
-        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|rnd:3|warm:3|rep:5+|min:0s|ver:3"
+        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|rnd:3|warm:3|rep:5+|min:0s|ver:4"
     )
     assert "|sent:2|batch:1|beam:1|thr:1|" in figures[2].signature
     assert "|batch:best-tok64|" in figures[1].signature

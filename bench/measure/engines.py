@@ -73,7 +73,7 @@ class Engine(ABC):
         sources = self.tokenizer.encode(lines)
         outputs: list[Sequence[int]] = [()] * len(sources)
         for chosen in batches([len(source) for source in sources], batch_tokens):
-            found = self._search([sources[i] for i in chosen], beam)
+            found = self._search([sources[i] for i in chosen], beam, alone=not batch_tokens)
             for i, ids in zip(chosen, found, strict=True):
                 outputs[i] = ids
         return Translation(
@@ -83,8 +83,8 @@ class Engine(ABC):
         )
 
     @abstractmethod
-    def _search(self, sources: list[list[int]], beam: int) -> list[Sequence[int]]:
-        """Target ids without EOS for a batch of source ids that end with EOS."""
+    def _search(self, sources: list[list[int]], beam: int, *, alone: bool) -> list[Sequence[int]]:
+        """Target ids without EOS for a batch of source ids that end with EOS; ``alone``: every batch is a sentence."""
 
     def _limit(self, source: Sequence[int]) -> int:
         """The longest output of a sentence, the end of sentence included."""
@@ -105,7 +105,7 @@ class PyTorchEngine(Engine):
         self._model = load_model(config.model).to(config.device, getattr(torch, config.precision))
         pack(self._model.matrices())
 
-    def _search(self, sources: list[list[int]], beam: int) -> list[Sequence[int]]:
+    def _search(self, sources: list[list[int]], beam: int, *, alone: bool) -> list[Sequence[int]]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
@@ -113,8 +113,7 @@ class PyTorchEngine(Engine):
 
         rows = [torch.tensor(source) for source in sources]
         batch = pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.config.device)
-        config = self.config.search.model_copy(update={"beam": beam, "batch_sentences": len(sources)})
-        found = search(self._model, batch, config)
+        found = search(self._model, batch, self.config.search.model_copy(update={"beam": beam}), alone=alone)
         return [hypotheses[0].ids for hypotheses in found]
 
 
@@ -137,7 +136,7 @@ class CTranslate2Engine(Engine):
         self._pieces = self.tokenizer.pieces
         self._ids = {piece: i for i, piece in enumerate(self._pieces)}
 
-    def _search(self, sources: list[list[int]], beam: int) -> list[Sequence[int]]:
+    def _search(self, sources: list[list[int]], beam: int, *, alone: bool) -> list[Sequence[int]]:
         limits = [self._limit(source) for source in sources]
         results = self._translator.translate_batch(
             [[self._pieces[i] for i in source if i != EOS] for source in sources],

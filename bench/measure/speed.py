@@ -30,7 +30,7 @@ from bench.measure.process import host_peak
 from bench.results.speed import Latency, Mode, Timing
 from bench.store import write_text
 
-VERSION = 3
+VERSION = 4
 """Of the protocol and of the project's own decoder; part of each signature."""
 TRIED = 2
 """Passes over each size of the ladder, the better of which counts."""

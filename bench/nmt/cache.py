@@ -1,7 +1,8 @@
 """Decoding position by position: keys and values that are kept, and attention from one new position.
 
 PyTorch's fused attention is made for many queries. For the single one of each hypothesis it takes several times as
-long on a CPU as plain sums and products over keys that lie position by position, as they are kept here.
+long on a CPU as plain sums and products over keys that lie position by position, as they are kept here. For the few
+hypotheses of one sentence, where each operation costs more than its sums, products of small matrices are faster still.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ class Past:
 
         Args:
             like: (..., width) states, of which device and precision are taken.
-            products: attend by products of matrices, which are faster than sums for a few hypotheses.
+            products: attend by products of matrices, where the states suit plain operations.
         """
         self.beams = beams
         self.length = 0
         self._layers, self._sentences, self._heads, self._width = layers, sentences, heads, like.size(-1)
         self._scale = (self._width // heads) ** -0.5
-        self._fused = not plainly(like)
+        self._fused = not suit_plain_operations(like)
         self._products = products and not self._fused
-        self._nothing = like.new_zeros(1, 1, 1)
+        self._zero = like.new_zeros(1, 1, 1)
         self._rows = sentences * beams
         self._order: Tensor | None = None
         """The hypotheses of the past, (rows to be,), that the next position goes on from; None for all as they are."""
@@ -74,7 +75,7 @@ class Past:
         keys, values = self._kept[layer].unbind(0)
         if self._products:  # (rows * heads, positions, width of a head) each
             query = query.reshape(self._rows * self._heads, 1, -1)
-            scores = torch.baddbmm(self._nothing, query, keys.transpose(1, 2), beta=0, alpha=self._scale)
+            scores = torch.baddbmm(self._zero, query, keys.transpose(1, 2), beta=0, alpha=self._scale)
             return scores.softmax(dim=-1).bmm(values).view(self._rows, self._width)
         query = query.unflatten(1, (self._heads, -1))  # (positions, rows, heads, width of a head) each
         if self._fused:
@@ -132,7 +133,7 @@ class Sources:
             blocked = key_value.new_zeros(mask.shape).masked_fill(~mask, -math.inf)
             self._mask = blocked[:, None, None].expand(-1, heads, -1, -1).contiguous()
         self._scale = self._key_value.size(-1) ** -0.5
-        self._fused = not plainly(key_value)
+        self._fused = not suit_plain_operations(key_value)
 
     def attend(self, layer: int, query: Tensor) -> Tensor:
         """Attention of each hypothesis's newest position to its source: (batch * beams, width) to the same."""
@@ -157,6 +158,6 @@ class Sources:
             self._mask = self._mask.index_select(0, sentences)
 
 
-def plainly(states: Tensor) -> bool:
-    """Whether plain operations are to attend: on a GPU each would cost a launch; half precision needs exact sums."""
+def suit_plain_operations(states: Tensor) -> bool:
+    """Whether attention is written out: on a GPU each operation costs a launch, and half precision needs exact sums."""
     return states.device.type == "cpu" and states.dtype == torch.float32

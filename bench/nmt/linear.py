@@ -34,7 +34,9 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """``states @ weight.T + bias``: (..., inputs), (outputs, inputs) and (outputs,) to (..., outputs)."""
     arranged = None if torch.is_grad_enabled() else _arranged(weight)
     if arranged is not None:
-        return _product(states, arranged[0], bias)
+        blocks, columns = arranged
+        one = states.numel() == states.size(-1)
+        return F.linear(states, columns, bias) if one else _product(states, blocks, bias)
     if not _suits_onednn(states, weight):
         return F.linear(states, weight, bias)
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
@@ -43,17 +45,19 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return _product(states, weight, bias)
 
 
-def fixed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+def fixed(weight: Tensor, bias: Tensor | None, *, by_columns: bool = True) -> Callable[[Tensor], Tensor]:
     """:func:`linear` for (rows, inputs) with the weights as they are now, for use without gradients.
 
     What is the same in each call is found once: for a single row that takes as long as the product.
+
+    Args:
+        by_columns: multiply a single row by a packed weight's columns, which more than one thread cannot speed up.
     """
     arranged = _arranged(weight)
     if arranged is None:
         return lambda states: linear(states, weight, bias)
     blocks, columns = arranged
     product, turned = torch.ops.mkldnn._linear_pointwise.default, columns.t()
-    by_columns = torch.get_num_threads() == 1
 
     def apply(states: Tensor) -> Tensor:
         if by_columns and len(states) == 1:
@@ -68,8 +72,7 @@ def pack(weights: Iterable[nn.Parameter]) -> None:
     """Keep with each weight of a CPU two copies in other arrangements, which products without gradients use.
 
     Decoding multiplies few rows at a time, so that reading the weights takes most of the time. oneDNN's own arrangement
-    halves that; for a single row and thread a product by columns is faster still (with more threads it gains nothing
-    from them). The copies of a weight that changes are left aside.
+    halves that; for a single row a product by columns does. The copies of a weight that changes are left aside.
     """
     for weight in weights:
         if _can_onednn(weight):

@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.nmt.batch import PAD
 from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
-from bench.nmt.step import Decoding, decoding
+from bench.nmt.step import Decoding
 
 Maps = Literal["encoder", "self", "cross"]
 """Whose attention: the encoder's, the decoder's to itself, the decoder's to the source."""
@@ -177,7 +177,7 @@ class Transformer(nn.Module):
         """
         layers = self._decoder_layers(self._checked(depth).decoder)
         mask = encoded.mask if encoded.padded else None
-        return decoding(layers, encoded.states, mask, self.output_matrix, beams=beams, alone=alone)
+        return Decoding.of(layers, encoded.states, mask, self.output_matrix, beams=beams, alone=alone)
 
     def step(self, newest: Tensor, decoding: Decoding) -> Tensor:
         """Run the newest position through the decoder, without gradients.

@@ -14,12 +14,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.nmt.cache import Past, Sources, plainly
+from bench.nmt.cache import Past, Sources, suit_plain_operations
 from bench.nmt.layers import CrossAttention, DecoderLayer
 from bench.nmt.linear import fixed
 
 Map = Callable[[Tensor], Tensor]
-"""(rows, width) to the same."""
+"""(rows, inputs) to (rows, outputs)."""
 
 
 class StepLayer:
@@ -27,16 +27,16 @@ class StepLayer:
 
     Args:
         gather: the layer's cross-attention, its projections included.
+        fix: gives the map of one of its linear modules.
     """
 
-    def __init__(self, layer: DecoderLayer, gather: Map) -> None:
+    def __init__(self, layer: DecoderLayer, gather: Map, fix: Callable[[nn.Linear], Map]) -> None:
         self._pre_norm = layer.pre_norm
         self._activation = layer.activation
-        self._query_key_value = fixed(layer.attention.query_key_value.weight, layer.attention.query_key_value.bias)
-        self._attended = fixed(layer.attention.output.weight, layer.attention.output.bias)
+        self._query_key_value = fix(layer.attention.query_key_value)
+        self._attended = fix(layer.attention.output)
         self._gather = gather
-        self._inner = fixed(layer.inner.weight, layer.inner.bias)
-        self._outer = fixed(layer.outer.weight, layer.outer.bias)
+        self._inner, self._outer = fix(layer.inner), fix(layer.outer)
         self._attention_norm = _norm(layer.attention_norm)
         self._cross_norm = _norm(layer.cross_norm)
         self._feed_forward_norm = _norm(layer.feed_forward_norm)
@@ -71,53 +71,73 @@ class Decoding:
     project: Map
     """The newest states, (batch * beams, width), to logits (batch * beams, vocabulary)."""
 
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[DecoderLayer],
+        states: Tensor,
+        mask: Tensor | None,
+        output: Tensor,
+        *,
+        beams: int,
+        alone: bool,
+    ) -> Decoding:
+        """The beginning, with the layers' weights of today.
+
+        Args:
+            states: (batch, source, width) of the encoder.
+            mask: (batch, source) bool, true at real positions; None if all are.
+            output: the output matrix.
+            alone: a batch of one sentence may take other sums.
+        """
+        (sentences, length, width), heads = states.shape, layers[0].cross.heads
+        # Of a longer source, what is multiplied in advance is more than the projections that it replaces.
+        multiplied = (
+            alone and sentences == 1 and mask is None and heads * length <= width and suit_plain_operations(states)
+        )
+        by_columns = not multiplied or torch.get_num_threads() == 1
+
+        def fix(linear: nn.Linear) -> Map:
+            return fixed(linear.weight, linear.bias, by_columns=by_columns)
+
+        crosses, sources = [layer.cross for layer in layers], None
+        if multiplied:
+            gathers = [_multiplied(cross, states[0]) for cross in crosses]
+        else:
+            sources = Sources(torch.stack([cross.key_value(states) for cross in crosses]), mask, heads)
+            gathers = [
+                _gather(fix(cross.query), partial(sources.attend, index), fix(cross.output))
+                for index, cross in enumerate(crosses)
+            ]
+        return cls(
+            tuple(StepLayer(layer, gather, fix) for layer, gather in zip(layers, gathers, strict=True)),
+            Past(states, layers=len(layers), sentences=sentences, beams=beams, heads=heads, products=multiplied),
+            sources,
+            fixed(output, None, by_columns=by_columns),
+        )
+
     def select(self, sentences: Tensor) -> None:
-        """Keep these sentences only; there must be several."""
-        assert self.sources is not None
+        """Keep these sentences only.
+
+        Raises:
+            ValueError: there is one sentence only, whose source the layers know.
+        """
+        if self.sources is None:
+            raise ValueError("a sentence that is translated by itself cannot be left out")
         self.sources.select(sentences)
         self.past.select(sentences)
 
 
-def decoding(
-    layers: Sequence[DecoderLayer],
-    states: Tensor,
-    mask: Tensor | None,
-    output: Tensor,
-    *,
-    beams: int,
-    alone: bool,
-) -> Decoding:
-    """What it takes to decode ``beams`` hypotheses of each sentence position by position, with today's weights.
-
-    Args:
-        states: (batch, source, width) of the encoder.
-        mask: (batch, source) bool, true at real positions; None if all are.
-        output: the output matrix.
-        alone: the only sentence of a batch is translated by itself, which takes other sums.
-    """
-    crosses, heads = [layer.cross for layer in layers], layers[0].cross.heads
-    alone = alone and len(states) == 1 and plainly(states) and heads * states.size(1) <= states.size(2)
-    past = Past(states, layers=len(layers), sentences=len(states), beams=beams, heads=heads, products=alone)
-    sources: Sources | None = None
-    if alone:
-        gathers = [_multiplied(cross, states[0]) for cross in crosses]
-    else:
-        sources = Sources(torch.stack([cross.key_value(states) for cross in crosses]), mask, heads)
-        gathers = [_gather(cross, partial(sources.attend, index)) for index, cross in enumerate(crosses)]
-    steps = tuple(StepLayer(layer, gather) for layer, gather in zip(layers, gathers, strict=True))
-    return Decoding(steps, past, sources, fixed(output, None))
-
-
-def _gather(cross: CrossAttention, attend: Map) -> Map:
-    query, output = fixed(cross.query.weight, cross.query.bias), fixed(cross.output.weight, cross.output.bias)
+def _gather(query: Map, attend: Map, output: Map) -> Map:
     return lambda states: output(attend(query(states)))
 
 
 def _multiplied(cross: CrossAttention, source: Tensor) -> Map:
     """Cross-attention to one source, (source, width), whose keys and values are multiplied by the projections.
 
-    With the query and output matrices W, U of a head, x (W K) V U = x (W K) (V U): what is left at each position are
-    two products of width by heads * source, in place of two of width by width and two for the attention.
+    With a head's projections W of queries and U of what is gathered, softmax(x W K^T) V U is softmax(x (W K^T)) (V U):
+    at each position that leaves two products of width by heads * source, where there were two of width by width and
+    two for attention. The query's bias gives each key a bias of its own.
     """
     (length, width), heads = source.shape, cross.heads
     keys, values = cross.key_value(source).view(length, 2, heads, -1).permute(1, 2, 0, 3)  # (heads, source, per head)
