@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,11 +120,11 @@ def _measured(
     notes: list[str] = []
     precision, limit = chosen_precision(preset.training, device), round(ASSUMED_LENGTH)
     watch = CpuWatch()
-    with undisturbed(device, threads), tempfile.TemporaryDirectory() as folder:
+    with undisturbed(device, threads), tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         announce(f"building models of the preset {preset.name}")
         products = product_works(device, precision)
         trainings = _trainings(preset, device, Path(folder), notes)
-        searches = search_works(preset, device, threads, limit, Path(folder), notes)
+        searches = opened.enter_context(search_works(preset, device, threads, limit, Path(folder), notes))
         works: dict[Any, Work] = {**products, PLAIN: trainings[PLAIN]}
         for name in [name for name in trainings if name != PLAIN]:
             works |= {beside(name): trainings[PLAIN], name: trainings[name]}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,9 +56,10 @@ def precisions(device: torch.device) -> dict[str, str]:
     return {"pytorch": "bfloat16", "ctranslate2": "float16"}
 
 
+@contextmanager
 def search_works(
     preset: Preset, device: torch.device, threads: int, limit: int, folder: Path, notes: list[str]
-) -> dict[Search, Work]:
+) -> Iterator[dict[Search, Work]]:
     """The teacher's search by engine, beam and batch, with the same limit for all sentences and engines."""
     vocabulary, draw = preset.tokenizer.vocabulary, random.Random(SEED)
     model = new_network(preset.teacher, vocabulary, seed=2).eval()
@@ -68,7 +69,8 @@ def search_works(
     sources = [[*draw.choices(range(EOS + 1, vocabulary), k=length - 1), EOS] for length in lengths]
     works: dict[Search, Work] = {}
     beams = sorted({preset.search.beam, 1}, reverse=True)
-    theirs = _ctranslate2(model, limit, threads, device, folder / "ctranslate2", preset.search, notes)
+    translator = _translator(model, threads, device, folder / "ctranslate2", notes)
+    theirs = partial(_translated_by, translator, limit, preset.search) if translator else None
     model = model.to(device, getattr(torch, precisions(device)["pytorch"]))
     pack(model.matrices())  # as the other engine's are before its clock starts
     ours = partial(_translated, model, device)
@@ -81,7 +83,11 @@ def search_works(
                 works[Search("ctranslate2", beam, batch)] = partial(
                     _part, partial(theirs, lines, beam, batch), len(lines)
                 )
-    return works
+    try:
+        yield works
+    finally:
+        if translator:
+            translator.close()
 
 
 def _part(run: Callable[[], object], units: int, _: int) -> list[Part]:
@@ -92,21 +98,14 @@ def _translated(model: Transformer, device: torch.device, sources: list[list[int
     return translate_ids(model, sources, config, device=device, alone=config.batch_sentences == 1)
 
 
-def _ctranslate2(
-    model: Transformer,
-    limit: int,
-    threads: int,
-    device: torch.device,
-    folder: Path,
-    search: SearchConfig,
-    notes: list[str],
-) -> Callable[[list[list[int]], int, int], list[list[str]]] | None:
-    """CTranslate2's search with the same weights, limit and threads; None where it cannot be had, with a note."""
+def _translator(
+    model: Transformer, threads: int, device: torch.device, folder: Path, notes: list[str]
+) -> _Translator | None:
+    """CTranslate2 with the same weights and threads; None where it cannot be had, with a note."""
     if not installed("ctranslate2"):
         notes.append("CTranslate2 is not installed: pip install ctranslate2")
         return None
-    pieces = [f"p{i}" for i in range(model.vocabulary)]
-    export_ctranslate2(model, pieces, folder)
+    export_ctranslate2(model, [_piece(i) for i in range(model.vocabulary)], folder)
     where = {
         "device": device.type,
         "device_index": device.index or 0,
@@ -115,27 +114,32 @@ def _ctranslate2(
         "intra_threads": threads,
     }
     try:
-        translator = _Translator(folder, where)
+        return _Translator(folder, where)
     except UsageError as error:
         notes.append(f"CTranslate2 cannot run on {device}: {error}")
         return None
 
-    def run(sources: list[list[int]], beam: int, batch: int) -> list[list[str]]:
-        lines = [[pieces[i] for i in source[:-1]] for source in sources]
-        options = {
-            "beam_size": beam,
-            "length_penalty": search.length_penalty,
-            "max_input_length": 0,
-            "max_decoding_length": limit,
-            "min_decoding_length": 0,
-        }
-        return translator.translate([lines[start : start + batch] for start in range(0, len(lines), batch)], options)
 
-    return run
+def _translated_by(
+    translator: _Translator, limit: int, search: SearchConfig, sources: list[list[int]], beam: int, batch: int
+) -> list[list[str]]:
+    lines = [[_piece(i) for i in source[:-1]] for source in sources]
+    options = {
+        "beam_size": beam,
+        "length_penalty": search.length_penalty,
+        "max_input_length": 0,
+        "max_decoding_length": limit,
+        "min_decoding_length": 0,
+    }
+    return translator.translate([lines[start : start + batch] for start in range(0, len(lines), batch)], options)
+
+
+def _piece(token: int) -> str:
+    return f"p{token}"
 
 
 class _Translator:
-    """CTranslate2 in a process of its own, which ends when this is let go.
+    """CTranslate2 in a process of its own, until it is closed.
 
     In one process with PyTorch the threads of both outnumber the cores, and OpenMP then lets them sleep at every
     barrier: one sentence at a time, PyTorch took three times as long and CTranslate2 seven times.
@@ -150,10 +154,17 @@ class _Translator:
     def __init__(self, folder: Path, where: dict[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, str(folder), where), daemon=True).start()
+        self._process = context.Process(target=_serve, args=(theirs, str(folder), where), daemon=True)
+        self._process.start()
         theirs.close()
         if problem := self._answer():
+            self.close()
             raise UsageError(problem)
+
+    def close(self) -> None:
+        """End its process."""
+        self._connection.close()
+        self._process.join()
 
     def translate(self, batches: list[list[list[str]]], options: dict[str, Any]) -> list[list[str]]:
         """The best hypothesis of each line, batch after batch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 
 import micro
 import pytest
@@ -132,14 +133,15 @@ def test_a_corpus_repeats_its_pairs_and_has_the_same_ones_each_time(tmp_path):
 def test_both_engines_make_all_steps_for_every_sentence(tmp_path):
     ours, theirs = [], []
     notes: list[str] = []
-    for search, work in search_works(TINY, HERE, 1, 7, tmp_path, notes).items():
-        (part,) = work(0)
-        found = part.run()
-        if search.engine == "ctranslate2":
-            theirs += [len(pieces) for pieces in found]
-        else:
-            ours += [len(hypotheses[0].ids) + 1 for hypotheses in found]
-        assert part.units == (6 if search.batch == 6 else 4)
+    with search_works(TINY, HERE, 1, 7, tmp_path, notes) as works:
+        for search, work in works.items():
+            (part,) = work(0)
+            found = part.run()
+            if search.engine == "ctranslate2":
+                theirs += [len(pieces) for pieces in found]
+            else:
+                ours += [len(hypotheses[0].ids) + 1 for hypotheses in found]
+            assert part.units == (6 if search.batch == 6 else 4)
     # Ours leaves out the end of sentence, which takes a step of its own; CTranslate2 stops where it would come.
     assert ours == theirs == [7] * 2 * (6 + 4)
     assert notes == []
@@ -147,22 +149,24 @@ def test_both_engines_make_all_steps_for_every_sentence(tmp_path):
 
 @pytest.mark.skipif(installed("ctranslate2") is None, reason="needs ctranslate2")
 def test_the_other_engine_has_a_process_of_its_own_that_ends_with_its_works(tmp_path):
-    works = search_works(TINY, HERE, 1, 7, tmp_path, [])
-    (theirs,) = multiprocessing.active_children()
-    assert theirs.is_alive()
-    del works
-    theirs.join(timeout=30)
+    with search_works(TINY, HERE, 1, 7, tmp_path, []) as works:
+        (theirs,) = multiprocessing.active_children()
+        (part,) = next(work for search, work in works.items() if search.engine == "ctranslate2")(0)
+        before = os.times()
+        part.run()
+    after = os.times()
+    assert after.children_user > before.children_user, "its time is no other's"
     assert theirs.exitcode == 0
 
 
 @pytest.mark.skipif(installed("ctranslate2") is None, reason="needs ctranslate2")
 def test_the_end_of_the_other_engines_process_is_reported(tmp_path):
-    works = search_works(TINY, HERE, 1, 7, tmp_path, [])
-    (theirs,) = multiprocessing.active_children()
-    theirs.kill()
-    (part,) = next(work for search, work in works.items() if search.engine == "ctranslate2")(0)
-    with pytest.raises(TaskError, match="has ended before it answered"):
-        part.run()
+    with search_works(TINY, HERE, 1, 7, tmp_path, []) as works:
+        (theirs,) = multiprocessing.active_children()
+        theirs.kill()
+        (part,) = next(work for search, work in works.items() if search.engine == "ctranslate2")(0)
+        with pytest.raises(TaskError, match="has ended before it answered"):
+            part.run()
 
 
 @pytest.mark.skipif(installed("ctranslate2") is None, reason="needs ctranslate2")
@@ -170,8 +174,8 @@ def test_where_the_other_engine_cannot_run_a_note_says_why(tmp_path, monkeypatch
     notes: list[str] = []
     monkeypatch.setattr("bench.pace_search.precisions", lambda _: {"pytorch": "float32", "ctranslate2": "float3"})
     monkeypatch.setattr("bench.pace_search.export_ctranslate2", lambda *_: None)
-    works = search_works(TINY, HERE, 1, 7, tmp_path, notes)
-    assert {search.engine for search in works} == {"pytorch"}
+    with search_works(TINY, HERE, 1, 7, tmp_path, notes) as works:
+        assert {search.engine for search in works} == {"pytorch"}
     assert len(notes) == 1
     assert notes[0].startswith("CTranslate2 cannot run on cpu: ")
 

@@ -14,18 +14,21 @@ TOLERATED = 0.05
 
 
 class CpuWatch:
-    """Watches from its making on how much processor time others use. Where the system does not say, it says so."""
+    """Watches from its making on how much processor time others use. Where the system does not say, it says so.
+
+    Processes that this one started are others until they have ended.
+    """
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._busy, self._own = _busy_seconds(), time.process_time()
+        self._busy, self._own = _busy_seconds(), _own_seconds()
 
     def shared(self) -> str | None:
         """What else ran, as a sentence; None if nothing worth mentioning."""
         busy = _busy_seconds()
         if busy is None or self._busy is None:
             return "whether other processes ran is not known on this system"
-        wall, own = time.perf_counter() - self._start, time.process_time() - self._own
+        wall, own = time.perf_counter() - self._start, _own_seconds() - self._own
         return described_load(busy - self._busy - own, wall)
 
 
@@ -33,6 +36,12 @@ def described_load(others: float, wall: float) -> str | None:
     """Seconds of processor time that others used in ``wall`` seconds, as a sentence; None if hardly any."""
     share = others / wall if wall > 0 else 0.0
     return f"other processes used {share:.2f} cores meanwhile" if share > TOLERATED else None
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and of those it started that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _busy_seconds() -> float | None:
