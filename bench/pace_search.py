@@ -141,8 +141,8 @@ def _piece(token: int) -> str:
 class _Translator:
     """CTranslate2 in a process of its own, until it is closed.
 
-    In one process with PyTorch the threads of both outnumber the cores, and OpenMP then lets them sleep at every
-    barrier: one sentence at a time, PyTorch took three times as long and CTranslate2 seven times.
+    With PyTorch in one process the threads of both outnumber the cores, and an OpenMP that counts them no longer lets
+    any spin at a barrier: one sentence at a time, PyTorch took three times as long and CTranslate2 seven times.
 
     Args:
         where: how ``ctranslate2.Translator`` is made.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -271,6 +272,12 @@ def test_what_other_processes_use_is_what_this_one_does_not(tmp_path: Path, monk
     assert watch.shared() is None  # 8 s more, all of them its own; waiting is nobody's work
     write(61, 30)
     assert re.search(r"0\.30 cores", watch.shared())
+
+
+def test_a_process_that_was_started_and_has_ended_is_no_other():
+    before = load._own_seconds()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
+    assert load._own_seconds() - before > 0.25
 
 
 def test_a_system_that_tells_nothing_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
