@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -10,12 +11,41 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.measure.flops import counted
 from bench.nmt import linear as module
-from bench.nmt.linear import LARGE, Linear, fixed, linear, pack, packed
+from bench.nmt.linear import LARGE, SMALL, Linear, fixed, linear, pack, packed
 
 ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+MKL = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this PyTorch has no MKL")
+
+
+def processor(capability: str) -> Any:
+    """What PyTorch takes the processor for, whatever the tests run on."""
+    return patch.object(torch.backends.cpu, "get_cpu_capability", return_value=capability)
+
+
+@pytest.fixture(autouse=True)
+def wide() -> Iterator[None]:
+    """A processor on which oneDNN is worth it."""
+    with processor("AVX512"):
+        yield
+
+
+class Called(TorchDispatchMode):
+    """The names of the operators that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+every_processor = pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
 
 
 def drawn(*shape: int, gradient: bool = True) -> Tensor:
@@ -66,9 +96,11 @@ def test_what_is_not_contiguous_is_multiplied_as_it_reads() -> None:
 
 
 @ONEDNN
-def test_the_same_product_twice_gives_the_same_bits() -> None:
+@every_processor
+def test_the_same_product_twice_gives_the_same_bits(capability: str) -> None:
     states, weight = drawn(300, 256), drawn(512, 256)
-    first, second = (torch.autograd.grad(linear(states, weight).square().sum(), (states, weight)) for _ in range(2))
+    with processor(capability):
+        first, second = (torch.autograd.grad(linear(states, weight).square().sum(), (states, weight)) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
@@ -86,6 +118,16 @@ def test_pytorch_keeps_small_products_and_other_types(states: Tensor, weight: Te
     assert linear(states, weight).dtype == states.dtype
 
 
+@ONEDNN
+@MKL
+def test_without_avx512_mkl_multiplies_all_but_packed_weights() -> None:
+    layer, states = Linear(64, 64), drawn(1024, 64)
+    with processor("AVX2"):
+        assert not through_onednn(states, layer.weight)
+        with packed([layer.weight]), torch.no_grad():
+            assert through_onednn(states, layer.weight)
+
+
 def test_mixed_precision_is_left_to_pytorch() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear(drawn(1024, 64), drawn(64, 64)).dtype == torch.bfloat16
@@ -96,11 +138,13 @@ def test_a_switch_of_pytorch_turns_onednn_off(monkeypatch: pytest.MonkeyPatch) -
     assert not through_onednn(drawn(1024, 64), drawn(64, 64))
 
 
+@every_processor
 @pytest.mark.parametrize("rows", [8, 1024])
-def test_operations_are_counted_alike(rows: int) -> None:
+def test_operations_are_counted_alike(rows: int, capability: str) -> None:
     layer, states = Linear(64, 32), drawn(rows, 64)
-    assert counted(lambda: layer(states)) == 2 * rows * 64 * 32
-    assert counted(lambda: layer(states).sum().backward()) == 3 * 2 * rows * 64 * 32
+    with processor(capability):
+        assert counted(lambda: layer(states)) == 2 * rows * 64 * 32
+        assert counted(lambda: layer(states).sum().backward()) == 3 * 2 * rows * 64 * 32
 
 
 @ONEDNN
@@ -173,11 +217,16 @@ def test_operations_are_counted_where_pytorch_has_no_onednn(monkeypatch: pytest.
 
 @torch.no_grad()
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("by_columns", [True, False])
+@pytest.mark.parametrize(("few", "small", "threads"), [(False, 0, 2), (True, SMALL, 2), (True, 0, 1), (True, 0, 2)])
 @pytest.mark.parametrize("rows", [1, 7])
-def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int, by_columns: bool) -> None:
+def test_a_fixed_map_is_the_map_packed_or_not(
+    bias: bool, rows: int, few: bool, small: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", small)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.manual_seed(3)
     layer, states = Linear(48, 80, bias=bias), torch.randn(rows, 48)
-    fix = partial(fixed, layer.weight, layer.bias, by_columns=by_columns)
+    fix = partial(fixed, layer.weight, layer.bias, few=few)
     expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
     torch.testing.assert_close(fix()(states), expected, rtol=1e-5, atol=1e-5)
     with packed([layer.weight]):
@@ -189,3 +238,48 @@ def test_a_fixed_map_is_the_map_packed_or_not(bias: bool, rows: int, by_columns:
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+@ONEDNN
+@MKL
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("threads", "few", "rows", "route"),
+    [
+        (1, False, 1, "addmm"),
+        (2, False, 1, "addmm"),
+        (2, False, 2, "_linear_pointwise"),
+        (1, True, 1, "addmm"),
+        (2, True, 1, "baddbmm"),
+        (7, True, 1, "_linear_pointwise"),
+        (1, True, 2, "addmm"),
+        (2, True, 2, "addmm"),
+        (2, True, 3, "_linear_pointwise"),
+    ],
+)
+def test_rows_take_the_fastest_arrangement(
+    threads: int, few: bool, rows: int, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 80 outputs two threads take two parts each; seven would have fewer parts than threads."""
+    monkeypatch.setattr(module, "SMALL", 2 * 48 * 80 if rows > 1 else 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.manual_seed(4)
+    layer, states = Linear(48, 80), torch.randn(rows, 48)
+    with packed([layer.weight]):
+        apply = fixed(layer.weight, layer.bias, few=few)
+        with Called() as called:
+            found = apply(states)
+        assert counted(lambda: apply(states)) == 2 * rows * 48 * 80
+    assert called.names & {"addmm", "baddbmm", "_linear_pointwise"} == {route}
+    torch.testing.assert_close(found, F.linear(states, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+@ONEDNN
+@MKL
+@torch.no_grad()
+def test_two_parts_a_thread_cover_all_outputs_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    weight = torch.nn.Parameter(torch.arange(80.0).view(80, 1).expand(80, 48).contiguous())
+    pack([weight])
+    assert fixed(weight, None, few=True)(torch.full((1, 48), 1 / 48)).tolist() == [pytest.approx(list(range(80)))]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
-from typing import cast
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from bench.config import Depth, ModelConfig, SearchConfig
 from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD, UNK
+from bench.nmt.cache import Memory, Past
 from bench.nmt.layers import Layer
 from bench.nmt.model import Transformer
 from bench.nmt.search import _largest, search, translate_ids
@@ -174,6 +176,58 @@ def test_a_sentence_left_over_from_batches_goes_through_the_sums_of_the_others()
     with patch("bench.nmt.step._multiplied") as multiplied:
         translate_ids(model, SOURCES, config, device="cpu")
     assert not multiplied.called
+
+
+def test_searches_that_share_memory_find_what_they_find_alone() -> None:
+    model = random_model(7, vocabulary=20)
+    wide, narrow = SearchConfig(beam=4, max_ratio=1.5, max_extra=5), SearchConfig(beam=1)
+    shallow = Depth(1, 1)
+    cases = [(SOURCES[:1], narrow, None, True), (SOURCES, wide, None, False), (SOURCES[:1], wide, None, True)]
+    cases += [
+        ([SOURCES[-1] * 4], wide, shallow, False),
+        (SOURCES * 3, wide, None, False),
+        (SOURCES, narrow, None, False),
+    ]
+    memory = Memory(model.output_matrix)
+    for sources, config, depth, alone in cases:
+        run = partial(search, model, padded(sources, max(map(len, sources))), config, depth=depth, alone=alone)
+        assert run(memory=memory) == run()
+        with torch.inference_mode():  # what is left there must not matter
+            memory.used.fill_(math.nan)
+            memory.spare.fill_(math.nan)
+
+
+def test_memory_is_of_one_past_at_a_time() -> None:
+    model = random_model(7, vocabulary=20)
+    with torch.inference_mode():
+        encoded, memory = model.encode(padded(SOURCES, width=11)), Memory(model.output_matrix)
+        older, newer = (model.start(encoded, memory=memory) for _ in range(2))
+        first = torch.full((len(SOURCES), 1), BOS)
+        model.step(first, newer)
+        with pytest.raises(RuntimeError, match="newer"):
+            model.step(first, older)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_batches_go_on_in_the_memory_of_the_first(beam: int) -> None:
+    model, config = (
+        random_model(7, vocabulary=20),
+        SearchConfig(beam=beam, batch_sentences=2, max_ratio=1.0, max_extra=3),
+    )
+    memories, left = [], []
+
+    def noted(past: Past, like: torch.Tensor, **rest: Any) -> None:
+        start(past, like, **rest)
+        memories.append(past._memory)
+        left.append((past._memory.used, past._memory.spare))
+
+    start = Past.__init__
+    with patch.object(Past, "__init__", noted):
+        translate_ids(model, SOURCES, config, device="cpu")
+    assert len(memories) == 3
+    assert len(set(map(id, memories))) == 1
+    second, last = left[1], (memories[0].used, memories[0].spare)
+    assert {id(buffer) for buffer in second} == {id(buffer) for buffer in last}, "the later and shorter ones fit"
 
 
 def test_translate_ids_restores_the_order_and_counts_the_sentences_done() -> None:

@@ -92,11 +92,12 @@ class Engine(ABC):
 
 
 class PyTorchEngine(Engine):
-    """The project's decoder (``bench.nmt.search``). On a CPU it keeps each weight in three arrangements."""
+    """The project's decoder (``bench.nmt.search``). On a CPU it keeps each weight in several arrangements."""
 
     def __init__(self, config: EngineConfig) -> None:
         import torch
 
+        from bench.nmt.cache import Memory
         from bench.nmt.export import load_model
         from bench.nmt.linear import pack
 
@@ -104,6 +105,7 @@ class PyTorchEngine(Engine):
         torch.set_num_threads(THREADS)
         self._model = load_model(config.model).to(config.device, getattr(torch, config.precision))
         pack(self._model.matrices())
+        self._memory = Memory(self._model.output_matrix)
 
     def _search(self, sources: list[list[int]], beam: int, *, alone: bool) -> list[Sequence[int]]:
         import torch
@@ -113,7 +115,8 @@ class PyTorchEngine(Engine):
 
         rows = [torch.tensor(source) for source in sources]
         batch = pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.config.device)
-        found = search(self._model, batch, self.config.search.model_copy(update={"beam": beam}), alone=alone)
+        config = self.config.search.model_copy(update={"beam": beam})
+        found = search(self._model, batch, config, alone=alone, memory=self._memory)
         return [hypotheses[0].ids for hypotheses in found]
 
 

@@ -17,6 +17,20 @@ ROOM = 32
 """New positions that a growing past makes room for at least."""
 
 
+class Memory:
+    """Two buffers for pasts, which one search after another may go on using: the first touch of memory that is new to a
+    process takes longer than what is copied there. Once filled in inference mode, they are for inference mode only.
+
+    Args:
+        like: of which device and precision they and all their pasts are.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.used = self.spare = like.new_empty(0)
+        self.owner: Past | None = None
+        """The newest past; an older one must not go on."""
+
+
 class Past:
     """Keys and values of the positions decoded so far, for several hypotheses (beams) a sentence.
 
@@ -24,12 +38,23 @@ class Past:
     position, from one buffer into another.
     """
 
-    def __init__(self, like: Tensor, *, layers: int, sentences: int, beams: int, heads: int, products: bool) -> None:
+    def __init__(
+        self,
+        like: Tensor,
+        *,
+        layers: int,
+        sentences: int,
+        beams: int,
+        heads: int,
+        products: bool,
+        memory: Memory | None = None,
+    ) -> None:
         """An empty past.
 
         Args:
             like: (..., width) states, of which device and precision are taken.
             products: attend by products of matrices, where the states suit plain operations.
+            memory: of pasts that nobody uses any more. On a GPU it is left alone: PyTorch keeps that device's itself.
         """
         self.beams = beams
         self.length = 0
@@ -41,23 +66,34 @@ class Past:
         self._rows = sentences * beams
         self._order: Tensor | None = None
         """The hypotheses of the past, (rows to be,), that the next position goes on from; None for all as they are."""
-        self._used = self._spare = like.new_empty(0)
+        self._memory = Memory(like) if memory is None or like.is_cuda else memory
+        self._memory.owner = self
 
     def advance(self) -> None:
-        """Make room for one more position, with the past in its new order."""
+        """Make room for one more position, with the past in its new order.
+
+        Raises:
+            RuntimeError: a newer past has taken the memory over.
+        """
+        if self._memory.owner is not self:
+            raise RuntimeError("this past's memory is in use by a newer one")
         order, rows = self._order, self._rows if self._order is None else len(self._order)
-        if order is not None or self._size(self.length + 1, rows) > self._used.numel():
-            if self._size(self.length + 1, rows) > self._spare.numel() or self._spare is self._used:
-                self._spare = self._used.new_empty(self._size(self.length + max(ROOM, self.length), rows))
-            old = self._past(self._used, self._rows).flatten(0, 2)
-            new = self._past(self._spare, rows).flatten(0, 2)
+        memory, size = self._memory, self._size(self.length + 1, rows)
+        if order is not None or size > memory.used.numel():
+            if size > memory.spare.numel() or memory.spare is memory.used:
+                memory.spare = memory.used[:0]  # the old one need not live beside the new one
+                memory.spare = memory.used.new_empty(self._size(self.length + max(ROOM, self.length), rows))
+            old = self._past(memory.used, self._rows).flatten(0, 2)
+            new = self._past(memory.spare, rows).flatten(0, 2)
             if order is None:
                 new.copy_(old)
-            else:
-                torch.index_select(old, 1, order, out=new)
-            self._used, self._spare, self._rows, self._order = self._spare, self._used, rows, None
+            else:  # row by row: threads share an index_select along the first dimension only
+                starts = torch.arange(0, len(old) * self._rows, self._rows, device=order.device)
+                every = (starts.unsqueeze(1) + order).flatten()
+                torch.index_select(old.flatten(0, 1), 0, every, out=new.flatten(0, 1))
+            memory.used, memory.spare, self._rows, self._order = memory.spare, memory.used, rows, None
         self.length += 1
-        past = self._past(self._used, self._rows)
+        past = self._past(memory.used, self._rows)
         self._newest = past[-1].unbind(0)
         if self._products:
             kept = past.view(*past.shape[:3], self._rows * self._heads, -1).permute(1, 2, 3, 0, 4)

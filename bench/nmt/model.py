@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
 from bench.nmt.batch import PAD
+from bench.nmt.cache import Memory
 from bench.nmt.layers import DecoderLayer, EncoderLayer, dropped
 from bench.nmt.linear import Linear, linear
 from bench.nmt.step import Decoding
@@ -169,15 +170,24 @@ class Transformer(nn.Module):
             tuple(layers),
         )
 
-    def start(self, encoded: Encoded, *, beams: int = 1, depth: Depth | None = None, alone: bool = False) -> Decoding:
+    def start(
+        self,
+        encoded: Encoded,
+        *,
+        beams: int = 1,
+        depth: Depth | None = None,
+        alone: bool = False,
+        memory: Memory | None = None,
+    ) -> Decoding:
         """What it takes to decode ``beams`` hypotheses of each sentence position by position, with today's weights.
 
         Args:
             alone: a batch of one sentence may take other sums, which are faster and differ in their last digits.
+            memory: of decodings that nobody goes on with.
         """
         layers = self._decoder_layers(self._checked(depth).decoder)
         mask = encoded.mask if encoded.padded else None
-        return Decoding.of(layers, encoded.states, mask, self.output_matrix, beams=beams, alone=alone)
+        return Decoding.of(layers, encoded.states, mask, self.output_matrix, beams=beams, alone=alone, memory=memory)
 
     def step(self, newest: Tensor, decoding: Decoding) -> Tensor:
         """Run the newest position through the decoder, without gradients.

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.config import Depth, SearchConfig
 from bench.errors import UsageError
 from bench.nmt.batch import BOS, EOS, PAD
+from bench.nmt.cache import Memory
 from bench.nmt.linear import packed
 from bench.nmt.model import Transformer
 from bench.nmt.step import Decoding
@@ -46,6 +47,7 @@ def search(
     n_best: int = 1,
     depth: Depth | None = None,
     alone: bool = False,
+    memory: Memory | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate (batch, source) ids, padded on the right; each sentence's hypotheses come best first.
 
@@ -57,6 +59,7 @@ def search(
     Args:
         alone: a batch of one sentence may go through sums that are faster there and differ in their last digits. By
             default it does not, so that a sentence's words do not depend on how many others there are.
+        memory: for the decoder's past, where one search after another goes on using it.
 
     Raises:
         UsageError: ``n_best`` is larger than the beam.
@@ -69,7 +72,7 @@ def search(
         limits = [
             min(config.max_length(length), model.config.max_positions) for length in encoded.mask.sum(dim=1).tolist()
         ]
-        decoding = model.start(encoded, depth=depth, alone=alone)
+        decoding = model.start(encoded, depth=depth, alone=alone, memory=memory)
         if config.beam == 1:
             found = _greedy(model, decoding, limits, config)
         else:
@@ -100,12 +103,13 @@ def translate_ids(
     """
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]), reverse=True)
     found: dict[int, list[Hypothesis]] = {}
+    memory = Memory(model.output_matrix)
     with packed(model.matrices()):
         for start in range(0, len(order), config.batch_sentences):
             chosen = order[start : start + config.batch_sentences]
             rows = [torch.tensor(sources[i]) for i in chosen]
             source = pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
-            best = search(model, source, config, n_best=n_best, depth=depth, alone=alone)
+            best = search(model, source, config, n_best=n_best, depth=depth, alone=alone, memory=memory)
             found.update(zip(chosen, best, strict=True))
             if progress:
                 progress(len(found))

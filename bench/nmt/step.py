@@ -2,7 +2,8 @@
 
 For a few hypotheses, finding modules and their weights takes as long as the sums. Here all that stays the same from
 position to position is found once. Of a sentence that is translated by itself that is more: its source is multiplied
-by the projections around cross-attention in advance.
+by the projections around cross-attention in advance. Its few rows are multiplied by weights in whichever arrangement is
+read fastest (``bench.nmt.linear.fixed``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.nmt.cache import Past, Sources, suit_plain_operations
+from bench.nmt.cache import Memory, Past, Sources, suit_plain_operations
 from bench.nmt.layers import CrossAttention, DecoderLayer
 from bench.nmt.linear import fixed
 
@@ -81,6 +82,7 @@ class Decoding:
         *,
         beams: int,
         alone: bool,
+        memory: Memory | None = None,
     ) -> Decoding:
         """The beginning, with the layers' weights of today.
 
@@ -89,16 +91,15 @@ class Decoding:
             mask: (batch, source) bool, true at real positions; None if all are.
             output: the output matrix.
             alone: a batch of one sentence may take other sums.
+            memory: of pasts that nobody uses any more.
         """
         (sentences, length, width), heads = states.shape, layers[0].cross.heads
         # Of a longer source, what is multiplied in advance is more than the projections that it replaces.
-        multiplied = (
-            alone and sentences == 1 and mask is None and heads * length <= width and suit_plain_operations(states)
-        )
-        by_columns = not multiplied or torch.get_num_threads() == 1
+        single = alone and sentences == 1
+        multiplied = single and mask is None and heads * length <= width and suit_plain_operations(states)
 
         def fix(linear: nn.Linear) -> Map:
-            return fixed(linear.weight, linear.bias, by_columns=by_columns)
+            return fixed(linear.weight, linear.bias, few=single)
 
         crosses, sources = [layer.cross for layer in layers], None
         if multiplied:
@@ -111,9 +112,17 @@ class Decoding:
             ]
         return cls(
             tuple(StepLayer(layer, gather, fix) for layer, gather in zip(layers, gathers, strict=True)),
-            Past(states, layers=len(layers), sentences=sentences, beams=beams, heads=heads, products=multiplied),
+            Past(
+                states,
+                layers=len(layers),
+                sentences=sentences,
+                beams=beams,
+                heads=heads,
+                products=multiplied,
+                memory=memory,
+            ),
             sources,
-            fixed(output, None, by_columns=by_columns),
+            fixed(output, None, few=single),
         )
 
     def select(self, sentences: Tensor) -> None:
