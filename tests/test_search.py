@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from functools import partial
 from itertools import product
 from typing import Any, cast
 from unittest.mock import patch
+from weakref import ref
 
 import pytest
 import torch
@@ -206,6 +208,20 @@ def test_memory_is_of_one_past_at_a_time() -> None:
         model.step(first, newer)
         with pytest.raises(RuntimeError, match="newer"):
             model.step(first, older)
+
+
+def test_memory_is_free_as_soon_as_nobody_holds_it() -> None:
+    model = random_model(7, vocabulary=20)
+    with torch.inference_mode():
+        decoding = model.start(model.encode(padded(SOURCES, width=11)))
+        model.step(torch.full((len(SOURCES), 1), BOS), decoding)
+        buffer = ref(decoding.past._memory.used)
+        gc.disable()
+        try:
+            del decoding
+            assert buffer() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("beam", [1, 4])

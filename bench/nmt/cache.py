@@ -27,8 +27,8 @@ class Memory:
 
     def __init__(self, like: Tensor) -> None:
         self.used = self.spare = like.new_empty(0)
-        self.owner: Past | None = None
-        """The newest past; an older one must not go on."""
+        self.owner: object = None
+        """What the newest past knows itself by; an older one must not go on."""
 
 
 class Past:
@@ -67,7 +67,8 @@ class Past:
         self._order: Tensor | None = None
         """The hypotheses of the past, (rows to be,), that the next position goes on from; None for all as they are."""
         self._memory = Memory(like) if memory is None or like.is_cuda else memory
-        self._memory.owner = self
+        # Not the past itself: in a circle, memory would wait for the collector of garbage.
+        self._me = self._memory.owner = object()
 
     def advance(self) -> None:
         """Make room for one more position, with the past in its new order.
@@ -75,7 +76,7 @@ class Past:
         Raises:
             RuntimeError: a newer past has taken the memory over.
         """
-        if self._memory.owner is not self:
+        if self._memory.owner is not self._me:
             raise RuntimeError("this past's memory is in use by a newer one")
         order, rows = self._order, self._rows if self._order is None else len(self._order)
         memory, size = self._memory, self._size(self.length + 1, rows)
