@@ -24,6 +24,8 @@ from bench.sweep.pool import Attempt, Report
 from bench.sweep.slots import Slots
 
 PATIENCE = 60.0
+LONGEST_WAIT = 200.0
+"""Seconds until a test gives up on what others do: slow machines with busy neighbours take over a minute."""
 PIECE, PIECES = 1 << 20, 4096
 """Bytes, and how many of them: 4 GiB in all, which is past any limit of the tests."""
 
@@ -94,7 +96,7 @@ def attempts_at(task: Node) -> list[Attempt]:
     return [Attempt(**json.loads(line)) for line in _attempts(task).read_text(encoding="utf-8").splitlines()]
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = LONGEST_WAIT) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
