@@ -217,7 +217,7 @@ class Runner:
             prefix_mask: (batch, target) bool, false where a decoder input must not be attended to.
             encoded: an earlier pass's ``encoded``, to save the encoder pass.
             depth: use the first layers only.
-            attention: also return the maps of "encoder", "self" or "cross" attention (these forgo fused attention).
+            attention: also return the maps of "encoder", "self" or "cross" attention (which takes longer).
             hidden: also return every layer's states.
         """
         with self.scope():

@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from bench.config import Depth, ModelConfig
 from bench.errors import UsageError
@@ -375,9 +374,9 @@ def test_only_the_maps_that_are_asked_for_are_computed(kind: Maps) -> None:
     model = random_model(3)
     encoded = model.encode(BATCH.source)
     both = model.decode(BATCH.prefix, encoded, attention=("self", "cross"))
-    with patch.object(layers.F, "scaled_dot_product_attention", wraps=F.scaled_dot_product_attention) as fused:
+    with patch.object(layers, "attention", wraps=layers.attention) as without_maps:
         one = model.decode(BATCH.prefix, encoded, attention=(kind,))
-    assert fused.call_count == len(model.decoder)
+    assert without_maps.call_count == len(model.decoder)
     maps = {"self": (one.self_attention, both.self_attention), "cross": (one.cross_attention, both.cross_attention)}
     for name, (found, expected) in maps.items():
         assert expected is not None

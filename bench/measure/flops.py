@@ -1,7 +1,9 @@
 """Floating-point operations, counted by PyTorch's own counter on a sample and extended to the whole.
 
-A multiply-add is two operations. Counted are matrix products and attention, which are all but a per cent or so. While
-a CPU decodes, the decoder's attention to itself is no matrix product and is not counted: about 1 % at 13 tokens.
+A multiply-add is two operations. Counted are matrix products and attention, which are all but a per cent or so. They
+count as they are carried out: fused attention computes its scores again for the gradient, so that it counts a sixth
+more than attention that is written out (``bench.nmt.attention``). While a CPU decodes, the decoder's attention to
+itself is no matrix product and is not counted: about 1 % at 13 tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layers of the Transformer: attention (fused, or with its maps) and residual sublayers."""
+"""The layers of the Transformer: attention, with its maps where they are wanted, and residual sublayers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.config import ModelConfig
+from bench.nmt.attention import attention, by_head, merged
 from bench.nmt.linear import Linear
 
 
@@ -23,36 +24,29 @@ class Attention(nn.Module):
 
     def attend(
         self,
-        query: Tensor,
-        key_value: Tensor,
+        *projected: Tensor,
         mask: Tensor | None,
-        *,
         causal: bool = False,
         maps: list[Tensor] | None = None,
     ) -> Tensor:
         """What the queries gather.
 
         Args:
-            query: (batch, queries, width).
-            key_value: (batch, keys, 2 * width).
+            projected: queries, keys and values side by side, (batch, length, 3 * width); or queries, (batch, queries,
+                width), and keys and values, (batch, keys, 2 * width).
             mask: bool, broadcast to (batch, heads, queries, keys), true where a key may be attended to.
             causal: no key after its query; without ``mask`` or ``maps`` only.
-            maps: gets the (batch, heads, queries, keys) probabilities before dropout; None for fused attention.
+            maps: gets the (batch, heads, queries, keys) probabilities before dropout; faster without.
         """
-        key, value = key_value.chunk(2, dim=-1)
-        query, key, value = self._heads(query), self._heads(key), self._heads(value)
         dropout = self.dropout if self.training else 0.0
         if maps is None:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout, is_causal=causal)
+            gathered = attention(*projected, heads=self.heads, mask=mask, causal=causal, dropout=dropout)
         else:
+            query, key, value = by_head(*projected, heads=self.heads)
             scores = (query * query.size(-1) ** -0.5) @ key.transpose(2, 3)
             maps.append((scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(dim=-1))
-            mixed = F.dropout(maps[-1], dropout).to(value.dtype) @ value
-        return self.output(mixed.transpose(1, 2).flatten(2))
-
-    def _heads(self, states: Tensor) -> Tensor:
-        batch, length, width = states.shape
-        return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            gathered = merged(F.dropout(maps[-1], dropout).to(value.dtype) @ value)
+        return self.output(gathered)
 
 
 class SelfAttention(Attention):
@@ -61,12 +55,6 @@ class SelfAttention(Attention):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.query_key_value = projection(config.width, 3)
-
-    def split(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries (batch, length, width), keys and values (batch, length, 2 * width)."""
-        width = states.size(-1)
-        query, key_value = self.query_key_value(states).split((width, 2 * width), dim=-1)
-        return query, key_value
 
 
 class CrossAttention(Attention):
@@ -100,8 +88,8 @@ class Layer(nn.Module):
         self, states: Tensor, mask: Tensor | None, *, causal: bool = False, maps: list[Tensor] | None = None
     ) -> Tensor:
         """The self-attention sublayer."""
-        query, key_value = self.attention.split(self.enter(states, self.attention_norm))
-        change = self.attention.attend(query, key_value, mask, causal=causal, maps=maps)
+        projected = self.attention.query_key_value(self.enter(states, self.attention_norm))
+        change = self.attention.attend(projected, mask=mask, causal=causal, maps=maps)
         return self.leave(states, change, self.attention_norm)
 
     def feed_forward(self, states: Tensor) -> Tensor:
@@ -145,7 +133,7 @@ class DecoderLayer(Layer):
         cross_maps: list[Tensor] | None,
     ) -> Tensor:
         """``source`` is the keys and values of the encoder's states, (batch, source, 2 * width). ``mask`` None is the
-        plain causal mask of fused attention; maps need the mask itself.
+        plain causal mask; maps need the mask itself.
         """
         states = self.attend(states, mask, causal=mask is None, maps=maps)
         return self.feed_forward(self.attend_source(states, source, source_mask, cross_maps))
@@ -155,7 +143,7 @@ class DecoderLayer(Layer):
     ) -> Tensor:
         """The cross-attention sublayer."""
         query = self.cross.query(self.enter(states, self.cross_norm))
-        change = self.cross.attend(query, key_value, source_mask, maps=maps)
+        change = self.cross.attend(query, key_value, mask=source_mask, maps=maps)
         return self.leave(states, change, self.cross_norm)
 
 

@@ -153,10 +153,11 @@ def _arranged(weight: Tensor) -> _Packed | None:
 
 def _suits_onednn(states: Tensor, weight: Tensor) -> bool:
     large = states.dtype == torch.float32 and states.numel() * weight.size(0) >= LARGE
-    return large and _can_onednn(weight) and not _mkl_is_faster()
+    return large and _can_onednn(weight) and not mkl_is_faster()
 
 
-def _mkl_is_faster() -> bool:
+def mkl_is_faster() -> bool:
+    """Whether this processor's fp32 products are best left to MKL."""
     return torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 

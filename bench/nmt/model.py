@@ -102,7 +102,7 @@ class Transformer(nn.Module):
 
         Args:
             depth: use the first layers only, followed by the shared final norm of a pre-norm model.
-            attention: also return attention maps (this forgoes fused attention).
+            attention: also return attention maps (which takes longer).
             hidden: also return every layer's states.
 
         Raises:
@@ -147,7 +147,7 @@ class Transformer(nn.Module):
 
         Args:
             depth, hidden: as for ``encode``.
-            attention: also return the maps of "self" or "cross" attention, or both (these forgo fused attention).
+            attention: also return the maps of "self" or "cross" attention, or both (which takes longer).
             prefix_mask: (batch, target) bool, false where a position must not be attended to; the first always may be.
 
         Raises:
