@@ -100,7 +100,7 @@ def _translated(model: Transformer, device: torch.device, sources: list[list[int
 
 def _translator(
     model: Transformer, threads: int, device: torch.device, folder: Path, notes: list[str]
-) -> _Translator | None:
+) -> Translator | None:
     """CTranslate2 with the same weights and threads; None where it cannot be had, with a note."""
     if not installed("ctranslate2"):
         notes.append("CTranslate2 is not installed: pip install ctranslate2")
@@ -114,14 +114,14 @@ def _translator(
         "intra_threads": threads,
     }
     try:
-        return _Translator(folder, where)
+        return Translator(folder, where)
     except UsageError as error:
         notes.append(f"CTranslate2 cannot run on {device}: {error}")
         return None
 
 
 def _translated_by(
-    translator: _Translator, limit: int, search: SearchConfig, sources: list[list[int]], beam: int, batch: int
+    translator: Translator, limit: int, search: SearchConfig, sources: list[list[int]], beam: int, batch: int
 ) -> list[list[str]]:
     lines = [[_piece(i) for i in source[:-1]] for source in sources]
     options = {
@@ -138,7 +138,7 @@ def _piece(token: int) -> str:
     return f"p{token}"
 
 
-class _Translator:
+class Translator:
     """CTranslate2 in a process of its own, until it is closed.
 
     With PyTorch in one process the threads of both outnumber the cores, and an OpenMP that counts them no longer lets

@@ -1,0 +1,140 @@
+"""How fast fairseq trains and translates beside this project, and CTranslate2 translates. Run by hand, on a machine
+that does nothing else, for about 45 minutes:
+
+    python tests/rivals.py FAIRSEQ DATA WORK [DOCS]
+
+FAIRSEQ is the Python of an environment with fairseq 0.12.2 and the same PyTorch, DATA the folder of data sets, of which
+Multi30k is used. The teacher that all three translate with is trained first and kept in WORK: only the first time takes
+so long, and after a change of the preset WORK must be emptied. ``rivals.json`` and ``rivals.md`` are written into the
+folder DOCS (docs by default).
+
+fairseq 0.12.2 runs on Python 3.10, with omegaconf 2.0.6 and hydra-core 1.0.7, which want a pip before 24.1. Its archive
+on PyPI lacks the source of an extension: leave those under "from torch.utils import cpp_extension" out of its setup.py,
+they are of no use here. Install it with --no-deps --no-build-isolation, and before it torch, numpy, cython, setuptools
+before 70, antlr4-python3-runtime 4.8, bitarray, cffi, regex, sacrebleu and tqdm.
+
+All work with the same pieces, sizes, threads and limits; each has a process of its own, and all are timed in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rivals_fairseq import Fairseq, fairseq_task
+from rivals_measured import FAIRSEQ, OURS_NAME, Training, Translation, compare_training, compare_translation
+from rivals_prepared import TEACHER_TOKENS, TEST, prepare
+
+from bench.environment import cpu_name
+from bench.measure.engines import PATIENCE
+from bench.measure.load import CpuWatch
+from bench.measure.rounds import Figure
+from bench.store import write_json, write_text
+from bench.sweep.slots import usable_cores
+
+ROUNDS = 5
+
+
+def page(training: Sequence[Training], translation: Sequence[Translation], conditions: str) -> str:
+    """What came of it, in Markdown."""
+    return f"""# Beside fairseq and CTranslate2
+
+The same data, sizes, weights and threads, each program in a process of its own, timed in turn: medians of {ROUNDS}
+rounds, and in brackets their spread (highest less lowest, by the median). Ratios are taken within each round.
+
+## Training
+
+Models and recipe of the preset `small`: width 256, student 2-2 and teacher 4-4, at most 2,048 tokens of the longer side
+a batch, padding included, fp32; the training text of Multi30k English-German in a BPE of 4,000 pieces. Each program
+chooses its own batches. fairseq's are made before its clock starts, ours while it runs.
+
+{training_table(training)}
+The last column is ours: operations on real tokens, by those of the faster product of two matrices in the same rounds.
+
+## Translation
+
+{translation[0].sentences:,} sentences of {TEST} with the 4-4 teacher after {TEACHER_TOKENS:,} target tokens of
+training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks run from
+source ids to target ids: batches and padding are inside, and for CTranslate2 the way to its process and back.
+
+The limit of length is the same for all, but that fairseq and CTranslate2 apply that of the longest sentence to the
+whole batch. With beams, fairseq and by default CTranslate2 stop at as many finished hypotheses as the beam is wide.
+Ours goes on until none can still win, and so, all but always, does CTranslate2 with a patience of {PATIENCE}.
+CTranslate2 is one worker with all threads here; several workers of one thread each, and int8, are faster and are not
+compared.
+
+{translation_table(translation)}
+{conditions}, by `tests/rivals.py`, which says how; the numbers are in [rivals.json](rivals.json).
+"""
+
+
+def training_table(training: Sequence[Training]) -> str:
+    """Of both programs, in Markdown."""
+    lines = ["| target tokens/s | ours | fairseq | ours by fairseq | useful FLOP/s by peak |", "|---|---|---|---|---|"]
+    for each in training:
+        ours, other = (_shown(each.tokens[name], ",.0f") for name in (OURS_NAME, FAIRSEQ))
+        lines.append(
+            f"| {each.name} | {ours} | {other} | {_shown(each.ratio, '.2f')} | {_shown(each.peak_share, '.0%')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def translation_table(translation: Sequence[Translation]) -> str:
+    """Of all programs, in Markdown."""
+    lines = ["| | program | sentences/s | ours by this | same output as ours | BLEU |", "|---|---|---|---|---|---|"]
+    for each in translation:
+        search = "greedy" if each.search.beam == 1 else f"beam {each.search.beam}"
+        way = f"{search}, {f'batch of {each.search.batch}' if each.search.batch > 1 else 'one at a time'}"
+        for name, rate in each.rates.items():
+            by = _shown(each.ratios[name], ".2f") if name in each.ratios else ""
+            same = f"{each.same[name]:.1%}" if name in each.same else ""
+            lines.append(f"| {way} | {name} | {_shown(rate, ',.1f')} | {by} | {same} | {each.bleu[name]:.1f} |")
+            way = ""
+    return "\n".join(lines) + "\n"
+
+
+def _shown(figure: Figure, form: str) -> str:
+    return f"{format(figure.median, form)} [{figure.spread:.0%}]"
+
+
+def main(python: str, data: Path, work: Path, docs: Path) -> None:
+    """Measure all and write what came of it."""
+    import ctranslate2
+
+    torch.set_num_threads(usable_cores())
+    prepared, watch = prepare(data, work), CpuWatch()
+    with tempfile.TemporaryDirectory() as folder:
+        with Fairseq(python, Path(folder), fairseq_task(prepared, "training", 1, Path(folder))) as fairseq:
+            theirs = fairseq.versions
+        if released(theirs["torch"]) != released(torch.__version__):
+            raise SystemExit(f"fairseq runs with PyTorch {theirs['torch']}, this is {torch.__version__}: take the same")
+        training = compare_training(prepared, python, Path(folder), ROUNDS)
+        translation = compare_translation(prepared, python, Path(folder), ROUNDS)
+    conditions = (
+        f"Measured on {cpu_name()}, {usable_cores()} threads, with PyTorch {torch.__version__}, CTranslate2 "
+        f"{ctranslate2.__version__} and fairseq {theirs['fairseq']} on PyTorch {theirs['torch']}"
+    )
+    if shared := watch.shared():
+        conditions += f" ({shared})"
+    docs.mkdir(parents=True, exist_ok=True)
+    found = {"training": [asdict(each) for each in training], "translation": [asdict(each) for each in translation]}
+    write_json(docs / "rivals.json", found)
+    write_text(docs / "rivals.md", page(training, translation, conditions))
+
+
+def released(name: str) -> str:
+    """A version without what it was built for."""
+    return name.partition("+")[0]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Training and translation beside fairseq and CTranslate2.")
+    parser.add_argument("fairseq", help="Python of an environment with fairseq 0.12.2")
+    for name in ("data", "work"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("docs", type=Path, nargs="?", default=Path("docs"))
+    main(*vars(parser.parse_args()).values())
