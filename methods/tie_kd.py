@@ -15,7 +15,12 @@ from bench.method import PAD, Choice, Method, Paper, Positions, Range, Step, Tea
 LOG_EPSILON = 1e-6
 
 
-def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool = False) -> tuple[Tensor, Tensor]:
+def likeliest(p: Tensor, k: int) -> Tensor:
+    """(n, vocabulary) probabilities to the ids of the k largest of each position, likeliest first; all if k is more."""
+    return p.detach().topk(min(k, p.size(-1)), dim=-1).indices
+
+
+def ranking(teacher: Tensor, student: Tensor, b: Tensor, *, exclude_overlap: bool = False) -> tuple[Tensor, Tensor]:
     """The two parts of the hierarchical ranking loss, each summed over positions.
 
     With A the teacher's and B the student's k likeliest tokens, and a_1 the teacher's first:
@@ -29,12 +34,12 @@ def ranking(teacher: Tensor, student: Tensor, k: int, *, exclude_overlap: bool =
     Args:
         teacher: (n, vocabulary) probabilities.
         student: (n, vocabulary) probabilities.
+        b: (n, k) ids of the student's likeliest tokens, B.
         exclude_overlap: leave out of R2 the pairs (a_1, b) with b also in A, which R1 has counted.
     """
-    k = min(k, student.size(-1))
+    k = b.size(1)
     with torch.no_grad():
         teacher_a, a = teacher.topk(k, dim=-1)
-        b = student.topk(k, dim=-1).indices
         ordered = teacher_a.unsqueeze(2) > teacher.gather(1, b).unsqueeze(1)
         if exclude_overlap:
             ordered[:, 0] &= ~(a.unsqueeze(2) == b.unsqueeze(1)).any(dim=1)
@@ -146,11 +151,12 @@ class TieKD(Method):
         share = options.kd_weight / options.iterations
 
         def terms(at: Positions, log_s: Tensor, log_t: Tensor) -> dict[str, Term]:
-            if not last:
-                predicted.append(log_s.argmax(dim=-1))
             teacher, student = log_t.exp(), log_s.exp()
+            b = likeliest(student, options.top_k)
+            if not last:
+                predicted.append(b[:, 0])
             kl = smoothed_kl(teacher, student) if options.use_log_eps else divergence(log_t, log_s)
-            one, k = ranking(teacher, student, options.top_k, exclude_overlap=options.hr_exclude_overlap)
+            one, k = ranking(teacher, student, b, exclude_overlap=options.hr_exclude_overlap)
             own = {"nll": Term(at.cross_entropy(log_s), 1 - options.kd_weight)} if gold else {}
             return {**own, "kd": Term(kl, share), "ranking_top_one": Term(one, share), "ranking_top_k": Term(k, share)}
 
