@@ -16,7 +16,10 @@ LOG_EPSILON = 1e-6
 
 
 def likeliest(p: Tensor, k: int) -> Tensor:
-    """(n, vocabulary) probabilities to the ids of the k largest of each position, likeliest first; all if k is more."""
+    """(n, vocabulary) probabilities to the ids of the k largest of each position, likeliest first; all if k is more.
+
+    Which of equal ones are taken is up to ``topk``.
+    """
     return p.detach().topk(min(k, p.size(-1)), dim=-1).indices
 
 

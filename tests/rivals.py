@@ -27,45 +27,51 @@ from pathlib import Path
 import torch
 from rivals_fairseq import Fairseq, fairseq_task
 from rivals_measured import FAIRSEQ, OURS_NAME, Training, Translation, compare_training, compare_translation
-from rivals_prepared import TEACHER_TOKENS, TEST, prepare
+from rivals_prepared import DATASET, TEACHER_TOKENS, TEST, prepare
 
+from bench.config import Preset
 from bench.environment import cpu_name
 from bench.measure.engines import PATIENCE
 from bench.measure.load import CpuWatch
 from bench.measure.rounds import Figure
+from bench.pace import CPU_SIZE
 from bench.store import write_json, write_text
 from bench.sweep.slots import usable_cores
 
 ROUNDS = 5
 
 
-def page(training: Sequence[Training], translation: Sequence[Translation], conditions: str) -> str:
+def page(sizes: Preset, training: Sequence[Training], translation: Sequence[Translation], conditions: str) -> str:
     """What came of it, in Markdown."""
+    student, teacher = sizes.student.depth, sizes.teacher.depth
     return f"""# Beside fairseq and CTranslate2
 
-The same data, sizes, weights and threads, each program in a process of its own, timed in turn: medians of {ROUNDS}
-rounds, and in brackets their spread (highest less lowest, by the median). Ratios are taken within each round.
+The same data, sizes and threads, and for translation the same weights. Each program has a process of its own, and all
+are timed in turn: medians of {ROUNDS} rounds, and in brackets their spread (highest less lowest, by the median). Ratios
+are taken within each round. What differs by less than the spread may not differ.
 
 ## Training
 
-Models and recipe of the preset `small`: width 256, student 2-2 and teacher 4-4, at most 2,048 tokens of the longer side
-a batch, padding included, fp32; the training text of Multi30k English-German in a BPE of 4,000 pieces. Each program
-chooses its own batches. fairseq's are made before its clock starts, ours while it runs.
+Models and recipe of the preset `{sizes.name}`: width {sizes.student.width}, student {student} and teacher {teacher}, at
+most {sizes.training.batch_tokens:,} tokens of the longer side a batch, padding included, fp32; the training text of
+{DATASET} in {sizes.tokenizer.vocabulary:,} pieces. Each program chooses its own batches. fairseq's are made before its
+clock starts, ours while it runs.
 
 {training_table(training)}
-The last column is ours: operations on real tokens, by those of the faster product of two matrices in the same rounds.
+The last column is ours: operations on real tokens a second, by those of a product of two matrices of {CPU_SIZE:,} rows
+and columns in the same rounds, by the faster of two libraries.
 
 ## Translation
 
-{translation[0].sentences:,} sentences of {TEST} with the 4-4 teacher after {TEACHER_TOKENS:,} target tokens of
-training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks run from
-source ids to target ids: batches and padding are inside, and for CTranslate2 the way to its process and back.
+{translation[0].sentences:,} sentences of {TEST} with the {teacher} teacher after {TEACHER_TOKENS:,} target tokens of
+training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks run to
+target ids, with batching and padding. CTranslate2's include the way to its process and back, and from ids to pieces and
+back; fairseq's the way back only, its sources being sent and sorted before.
 
 The limit of length is the same for all, but that fairseq and CTranslate2 apply that of the longest sentence to the
 whole batch. With beams, fairseq and by default CTranslate2 stop at as many finished hypotheses as the beam is wide.
 Ours goes on until none can still win, and so, all but always, does CTranslate2 with a patience of {PATIENCE}.
-CTranslate2 is one worker with all threads here; several workers of one thread each, and int8, are faster and are not
-compared.
+CTranslate2 is one worker with all threads here; several workers of one thread each, and int8, are not compared.
 
 {translation_table(translation)}
 {conditions}, by `tests/rivals.py`, which says how; the numbers are in [rivals.json](rivals.json).
@@ -108,7 +114,9 @@ def main(python: str, data: Path, work: Path, docs: Path) -> None:
     torch.set_num_threads(usable_cores())
     prepared, watch = prepare(data, work), CpuWatch()
     with tempfile.TemporaryDirectory() as folder:
-        with Fairseq(python, Path(folder), fairseq_task(prepared, "training", 1, Path(folder))) as fairseq:
+        with Fairseq(
+            python, Path(folder), fairseq_task(prepared, "training", prepared.sizes.student, Path(folder))
+        ) as fairseq:
             theirs = fairseq.versions
         if released(theirs["torch"]) != released(torch.__version__):
             raise SystemExit(f"fairseq runs with PyTorch {theirs['torch']}, this is {torch.__version__}: take the same")
@@ -123,7 +131,7 @@ def main(python: str, data: Path, work: Path, docs: Path) -> None:
     docs.mkdir(parents=True, exist_ok=True)
     found = {"training": [asdict(each) for each in training], "translation": [asdict(each) for each in translation]}
     write_json(docs / "rivals.json", found)
-    write_text(docs / "rivals.md", page(training, translation, conditions))
+    write_text(docs / "rivals.md", page(prepared.sizes, training, translation, conditions))
 
 
 def released(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from rivals_prepared import Prepared
 
+from bench.config import ModelConfig
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.model import Transformer
 from bench.sweep.slots import usable_cores
@@ -30,7 +32,7 @@ class Fairseq:
     """
 
     def __init__(self, python: str, folder: Path, task: dict[str, Any]) -> None:
-        path = folder / f"{task['work']}-{task['layers']}.json"
+        path = folder / f"{task['work']}.json"
         path.write_text(json.dumps(task), encoding="utf-8")
         command = [python, "-W", "ignore", str(WORKER), str(path)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -53,8 +55,9 @@ class Fairseq:
 
     def _ask(self, request: Any) -> Any:
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # that it has ended is told by its answer
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Any:
@@ -114,25 +117,25 @@ def ours(sentences: Sequence[Sequence[int]]) -> list[list[int]]:
     return [[SPECIALS[i] if i < len(SPECIALS) else i for i in sentence] for sentence in sentences]
 
 
+SHAPE = ("width", "ffn", "heads", "encoder_layers", "decoder_layers", "dropout")
 RECIPE = (
     "batch_tokens", "learning_rate", "warmup_updates", "betas", "epsilon", "clip_norm", "label_smoothing"
 )  # fmt: skip
 
 
-def fairseq_task(prepared: Prepared, work: str, layers: int, folder: Path) -> dict[str, Any]:
+def fairseq_task(prepared: Prepared, work: str, shape: ModelConfig, folder: Path) -> dict[str, Any]:
     """What a process of fairseq is told, with its files in ``folder``."""
-    shape, config = prepared.sizes.teacher, prepared.sizes.training
+    config = prepared.sizes.training
     text, weights = folder / "text.json", folder / "weights.npz"
     if not text.exists():
         text.write_text(json.dumps([theirs(side) for side in zip(*prepared.pairs, strict=True)]), encoding="utf-8")
         np.savez(weights, **fairseq_weights(prepared.teacher))
     return {
         "work": work,
-        "layers": layers,
         "threads": usable_cores(),
         "vocabulary": prepared.tokenizer.size,
         "text": str(text),
         "weights": str(weights),
-        **{name: getattr(shape, name) for name in ("width", "ffn", "heads", "dropout")},
+        **{name: getattr(shape, name) for name in SHAPE},
         **{name: getattr(config, name) for name in RECIPE},
     }

@@ -91,20 +91,20 @@ def compare_training(prepared: Prepared, python: str, folder: Path, rounds: int)
             device=CPU,
         )
         batches = token_batches(prepared.train.lengths, sizes.training.batch_tokens, seed=SEED, epoch=1)
-        with Fairseq(python, folder, fairseq_task(prepared, "training", shape.encoder_layers, folder)) as other:
+        with Fairseq(python, folder, fairseq_task(prepared, "training", shape, folder)) as other:
             works: dict[str, Work] = {
                 OURS_NAME: partial(_our_updates, steps, batches),
                 FAIRSEQ: lambda _, other=other: [Part(other.run, other.ready(UPDATES))],
                 **product_works(CPU, "fp32"),
             }
             samples = interleaved(works, rounds, partial(seconds, CPU), announce=partial(_say, name))
-        ours, others, *products = samples.values()
+        own, others, *products = samples.values()
         found.append(
             Training(
                 name,
-                {OURS_NAME: Figure.of(each.rate for each in ours), FAIRSEQ: Figure.of(each.rate for each in others)},
-                ratio((each.rate for each in ours), (each.rate for each in others)),
-                ratio((each.flop_rate for each in ours), peaks_of(products)),
+                {OURS_NAME: Figure.of(each.rate for each in own), FAIRSEQ: Figure.of(each.rate for each in others)},
+                ratio((each.rate for each in own), (each.rate for each in others)),
+                ratio((each.flop_rate for each in own), peaks_of(products)),
             )
         )
     return found
@@ -132,7 +132,7 @@ def compare_translation(prepared: Prepared, python: str, folder: Path, rounds: i
     found = []
     with ExitStack() as opened:
         fairseq = opened.enter_context(
-            Fairseq(python, folder, fairseq_task(prepared, "translation", sizes.teacher.encoder_layers, folder))
+            Fairseq(python, folder, fairseq_task(prepared, "translation", sizes.teacher, folder))
         )
         ctranslate2 = Translator(folder / "ctranslate2", where)
         opened.callback(ctranslate2.close)
@@ -177,14 +177,14 @@ def _translation_of(
     outputs: Mapping[str, Sequence[Sequence[int]]],
     samples: Mapping[str, Sequence[Sample]],
 ) -> Translation:
-    ours, references = outputs[OURS_NAME], test.target[: len(outputs[OURS_NAME])]
+    own, references = outputs[OURS_NAME], test.target[: len(outputs[OURS_NAME])]
     rates = {name: [each.rate for each in found] for name, found in samples.items()}
     return Translation(
         search,
-        len(ours),
+        len(own),
         {name: Figure.of(each) for name, each in rates.items()},
         {name: ratio(rates[OURS_NAME], each) for name, each in rates.items() if name != OURS_NAME},
-        {name: sum(map(_same, ours, each)) / len(ours) for name, each in outputs.items() if name != OURS_NAME},
+        {name: sum(map(_same, own, each)) / len(own) for name, each in outputs.items() if name != OURS_NAME},
         {name: score(tokenizer.decode(each), references).bleu for name, each in outputs.items()},
     )
 
@@ -194,11 +194,13 @@ def _same(one: Sequence[int], other: Sequence[int]) -> bool:
 
 
 def by_us(model: Transformer, sources: list[list[int]], config: SearchConfig) -> list[list[int]]:
+    """The best hypotheses of the project's search."""
     found = translate_ids(model, sources, config, device=CPU, alone=config.batch_sentences == 1)
     return [list(best.ids) for best, *_ in found]
 
 
 def by_fairseq(fairseq: Fairseq) -> list[list[int]]:
+    """Those of the search that was made ready."""
     return ours(fairseq.run())
 
 
@@ -210,6 +212,12 @@ def by_ctranslate2(
     config: SearchConfig,
     patience: int,
 ) -> list[list[int]]:
+    """Those of CTranslate2, in batches of like length.
+
+    Args:
+        places, pieces: ids by piece, and pieces by id.
+        patience: times the beam, the finished hypotheses at which it stops.
+    """
     order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
     outputs: dict[int, list[int]] = {}
     for start in range(0, len(order), config.batch_sentences):

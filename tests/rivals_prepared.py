@@ -52,9 +52,10 @@ def prepare(data: Path, work: Path) -> Prepared:
     for name, rows in (("train", pairs), ("dev", dev)):
         EncodedCorpus.write(work / name, rows, tokenizer.size)
         corpora.append(EncodedCorpus.open(work / name))
-    if not (work / "teacher").exists():
-        save_model(train_teacher(sizes, tokenizer.size, *corpora, work), work / "teacher")
-    return Prepared(sizes, tokenizer, pairs, corpora[0], text.tests[TEST], load_model(work / "teacher"))
+    teacher = work / f"teacher-{TEACHER_TOKENS}"
+    if not teacher.exists():
+        save_model(train_teacher(sizes, tokenizer.size, *corpora, work), teacher)
+    return Prepared(sizes, tokenizer, pairs, corpora[0], text.tests[TEST], load_model(teacher))
 
 
 def train_teacher(sizes: Preset, vocabulary: int, train: EncodedCorpus, dev: EncodedCorpus, work: Path) -> Transformer:

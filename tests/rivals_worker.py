@@ -155,7 +155,7 @@ def arguments(given: dict[str, Any]) -> list[str]:
     found = ["", "--source-lang", "a", "--target-lang", "b", "--task", "translation", "--arch", "transformer"]
     for side in ("encoder", "decoder"):
         found += [f"--{side}-embed-dim", str(given["width"]), f"--{side}-ffn-embed-dim", str(given["ffn"])]
-        found += [f"--{side}-attention-heads", str(given["heads"]), f"--{side}-layers", str(given["layers"])]
+        found += [f"--{side}-attention-heads", str(given["heads"]), f"--{side}-layers", str(given[f"{side}_layers"])]
         found += [f"--{side}-normalize-before"]
     found += ["--share-all-embeddings", "--dropout", str(given["dropout"])]
     found += ["--optimizer", "adam", "--adam-betas", str(tuple(given["betas"])), "--adam-eps", str(given["epsilon"])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -71,13 +72,18 @@ def test_attention_and_its_gradient_are_those_of_the_paper(
     )
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("form", FORMS)
-def test_without_gradients_it_is_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradients_it_is_that_of_the_paper(
+    form: str, without_gradients: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "mkl_is_faster", lambda: True)
     counts, options = FORMS[form]
-    with torch.inference_mode():
-        without = attention(*drawn(counts), heads=HEADS, **options)
-    assert torch.equal(without, attention(*drawn(counts), heads=HEADS, **options).detach())
+    projected = drawn(counts)
+    with without_gradients():
+        found = attention(*projected, heads=HEADS, **options)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, by_hand(projected, **options).detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_causal_and_a_mask_exclude_each_other() -> None:
@@ -93,6 +99,7 @@ BEYOND = module.LONGEST + 1
     [
         (True, True, 0.0, 5, 5, torch.float32, False),
         (True, True, 0.0, BEYOND, 5, torch.float32, False),
+        (True, True, 0.0, 5, module.LONGEST, torch.float32, False),
         (False, False, 0.0, 5, 5, torch.float32, False),
         (False, True, 0.1, 5, 5, torch.float32, False),
         (False, True, 0.0, 5, BEYOND, torch.float32, False),

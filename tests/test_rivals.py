@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import rivals_fairseq
 import torch
-from rivals import page
+from rivals import page, training_table, translation_table
 from rivals_fairseq import Fairseq, fairseq_weights, ours, theirs
 from rivals_measured import (
     CTRANSLATE2,
@@ -20,7 +24,8 @@ from rivals_measured import (
     by_us,
 )
 
-from bench.config import ModelConfig, SearchConfig
+from bench.config import ModelConfig, SearchConfig, preset
+from bench.measure.engines import PATIENCE
 from bench.measure.rounds import Figure
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.export import export_ctranslate2
@@ -98,7 +103,7 @@ for line in sys.stdin:
     asked = json.loads(line)
     if asked == "end":
         sys.exit(3)
-    print(json.dumps(task["layers"] if asked is None else asked + 1), flush=True)
+    print(json.dumps(task["answer"] if asked is None else asked + 1), flush=True)
 """
 
 
@@ -106,27 +111,38 @@ def test_another_process_is_asked_and_its_end_is_told(tmp_path, monkeypatch):
     stub = tmp_path / "stub.py"
     stub.write_text(STUB, encoding="utf-8")
     monkeypatch.setattr(rivals_fairseq, "WORKER", stub)
-    with Fairseq(sys.executable, tmp_path, {"work": "training", "layers": 7}) as process:
+    with Fairseq(sys.executable, tmp_path, {"work": "training", "answer": 7}) as process:
         assert process.versions == {"fairseq": "0", "torch": "1"}
         assert (process.ready(4), process.run(), process.run()) == (5, 7, 7)
-        with pytest.raises(RuntimeError, match="ended with 3"):
-            process.ready("end")
+        for _ in range(2):  # it is still gone when asked again
+            with pytest.raises(RuntimeError, match="ended with 3"):
+                process.ready("end")
 
 
-def test_translations_of_ctranslate2_come_in_order_and_are_ours(tmp_path):
+def test_translations_of_ctranslate2_come_in_order_and_greedy_ones_are_ours(tmp_path):
     pytest.importorskip("ctranslate2")
-    model = network().eval()
+    model = new_network(SHAPE, vocabulary=12, seed=4).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1 if weight.dim() == 1 else 2)
     pieces = [f"p{i}" for i in range(model.vocabulary)]
+    places = {piece: i for i, piece in enumerate(pieces)}
     export_ctranslate2(model, pieces, tmp_path / "model")
     sources = [[4, 5, EOS], [6, EOS], [7, 8, 9, 10, EOS], [11, 4, EOS]]
     translator = Translator(tmp_path / "model", {"device": "cpu", "inter_threads": 1, "intra_threads": 1})
+
+    def found(beam: int, batch: int, patience: int) -> list[list[int]]:
+        config = SearchConfig(beam=beam, max_ratio=1e-9, max_extra=6, batch_sentences=batch)
+        return by_ctranslate2(translator, places, pieces, sources, config, patience)
+
     try:
         for batch in (1, 3):
             config = SearchConfig(beam=1, max_ratio=1e-9, max_extra=6, batch_sentences=batch)
-            places = {piece: i for i, piece in enumerate(pieces)}
-            found = by_ctranslate2(translator, places, pieces, sources, config, patience=1)
-            cut = [ids[:5] for ids in found]  # ours prices the end of sentence at the limit, and leaves it out
-            assert cut == by_us(model, sources, config)
+            # At the limit ours ends with an end of sentence, which is left out.
+            assert [ids[:5] for ids in found(1, batch, patience=1)] == by_us(model, sources, config)
+        several = found(3, 3, PATIENCE)
+        assert several == found(3, 1, PATIENCE)
+        assert len(set(map(tuple, several))) >= 3  # else their order would not show
     finally:
         translator.close()
 
@@ -146,8 +162,33 @@ def test_the_page_shows_rates_ratios_and_who_translates_alike():
         same={FAIRSEQ: 0.98, CTRANSLATE2: 1.0},
         bleu={OURS_NAME: 27.04, FAIRSEQ: 26.96, CTRANSLATE2: 27.0},
     )
-    shown = page([training], [translation], "Measured on a machine")
+    batched = replace(translation, search=Search(beam=5, batch=64))
+    shown = page(preset("small"), [training], [batched, translation], "Measured on a machine")
+    assert "| beam 5, batch of 64 | ours | 30.0 [10%] |" in shown
+    assert "width 256, student 2-2 and teacher 4-4" in shown
     assert "| plain student | 3,000 [10%] | 2,400 [20%] | 1.25 [5%] | 70% [1%] |" in shown
     assert "| greedy, one at a time | ours | 30.0 [10%] |  |  | 27.0 |\n|  | fairseq | 10.0 [0%] | 3.00 [10%]" in shown
     assert "|  | CTranslate2 | 60.0 [0%] | 0.50 [10%] | 100.0% | 27.0 |" in shown
     assert "Measured on a machine, by" in shown
+
+
+def test_the_published_page_has_the_published_numbers():
+    docs = Path(__file__).parent.parent / "docs"
+    numbers = json.loads((docs / "rivals.json").read_text(encoding="utf-8"))
+    shown = (docs / "rivals.md").read_text(encoding="utf-8")
+    assert training_table([read_training(each) for each in numbers["training"]]) in shown
+    assert translation_table([read_translation(each) for each in numbers["translation"]]) in shown
+
+
+def figures(found: dict[str, dict[str, float]]) -> dict[str, Figure]:
+    return {name: Figure(**each) for name, each in found.items()}
+
+
+def read_training(found: dict[str, Any]) -> Training:
+    single = {name: Figure(**found[name]) for name in ("ratio", "peak_share")}
+    return Training(**found | single | {"tokens": figures(found["tokens"])})
+
+
+def read_translation(found: dict[str, Any]) -> Translation:
+    several = {name: figures(found[name]) for name in ("rates", "ratios")}
+    return Translation(**found | several | {"search": Search(**found["search"])})

@@ -1,8 +1,8 @@
 """Scaled dot-product attention with several heads (Vaswani et al. 2017, section 3.2), of projections as they lie.
 
 PyTorch's fused attention is made for long sequences. For sentences of some tens of tokens, products of each head's
-small matrices take 0.6 of its time forward and backward on a processor with AVX2 (14 tokens; 0.7 at 100); others were
-not measured, and keep to the fused one.
+small matrices take 0.6 of its time forward and backward on a processor with AVX2 (14 tokens; 0.7 at 100). Other
+processors were not measured, and keep to the fused one; nor was forward alone, which goes the same way.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ def attention(
     Args:
         projected: queries, keys and values side by side, (batch, length, 3 * width); or queries, (batch, queries,
             width), and keys and values, (batch, keys, 2 * width).
-        mask: bool, broadcast to (batch, heads, queries, keys), true where a key may be attended to.
+        mask: bool, broadcast to (batch, heads, queries, keys), true where a key may be attended to: one for each query
+            at least.
         causal: no key after its query.
         dropout: of the probabilities.
 
-    It has no second derivative where it is written out.
+    It need not have a second derivative.
 
     Raises:
         ValueError: both ``mask`` and ``causal``.

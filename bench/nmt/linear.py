@@ -23,9 +23,10 @@ LARGE = 2**20
 """Multiplications from which oneDNN's own overhead is made up for. The choice depends on shapes and on what
 PyTorch takes the processor for, so that the same training on the same machine gives the same bits."""
 SMALL = 2**17
-"""Multiplications up to which MKL by columns, on one thread, beats oneDNN's overhead and that of several threads."""
+"""Multiplications up to which MKL by columns, on one thread, beats oneDNN's overhead and that of several threads; as
+measured on a processor with AVX2."""
 PARTS = 2
-"""Of a larger weight for each thread."""
+"""Of a larger weight for each thread; as measured there."""
 PACKING_ROWS = 64
 """Rows of states that weights are arranged for; the arrangement serves one row as well as hundreds."""
 
