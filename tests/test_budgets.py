@@ -62,7 +62,8 @@ def test_the_teacher_that_is_charged_was_trained_on_the_same_share(corpus, tmp_p
 
 
 def test_in_device_hours_a_student_pays_for_its_teacher(corpus, tmp_path):
-    hours = 4 / 3600
+    seconds_given = 10  # the teacher alone takes 1 to 5
+    hours = seconds_given / 3600
     request = micro.request(tmp_path, "sequence_level", corpus=corpus, budget=("device-hours", hours))
     outcome, _ = micro.run_here(request)
     assert outcome.failures == {}
@@ -74,7 +75,7 @@ def test_in_device_hours_a_student_pays_for_its_teacher(corpus, tmp_path):
     def seconds(name, *kinds):
         return sum(phase.seconds for phase in found[name].phases if phase.kind in kinds)
 
-    assert trained(found["baseline"]) == pytest.approx(4, rel=0.3)
+    assert trained(found["baseline"]) == pytest.approx(seconds_given, rel=0.3)
     charged = trained(found["sequence_level"]) + seconds("sequence_level", "teacher", "distillation")
     assert found["sequence_level"].budget.spent == pytest.approx(charged / 3600)
     believed(request)
