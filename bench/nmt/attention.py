@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bench.nmt.cache import suit_plain_operations
 from bench.nmt.linear import mkl_is_faster
 
 LONGEST = 128
@@ -76,7 +77,7 @@ def _split(states: Tensor, count: int, heads: int) -> Tensor:
 
 def _suits_products(keys: Tensor) -> bool:
     """Whether products of matrices are the faster way."""
-    plain = keys.device.type == "cpu" and keys.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    plain = suit_plain_operations(keys) and not torch.is_autocast_enabled("cpu")
     return plain and keys.size(1) <= LONGEST and mkl_is_faster()
 
 
