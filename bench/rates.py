@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench import ENGINE
 from bench.config import Depth
 from bench.phases.base import OVERHEAD
 from bench.store import MANIFEST, Artifact, Inputs, Store
@@ -61,7 +62,7 @@ class TrainingCost:
 
 
 class PastRuns:
-    """The artifacts of a store that were made on a machine like this one: what they tell of planned tasks.
+    """The artifacts of a store that this code made on a machine like this one: what they tell of planned tasks.
 
     Each answer is the median over the artifacts that did the same kind of work with the same shapes, or None where
     there are none.
@@ -151,7 +152,8 @@ class PastRuns:
 
     def _of(self, *kinds: str) -> Iterator[Artifact]:
         for artifact in self._finished.values():
-            if artifact.kind in kinds and _machine(artifact.details["environment"]) == self._machine:
+            present = artifact.kind in kinds and artifact.inputs["engine"] == ENGINE[artifact.kind]
+            if present and _machine(artifact.details["environment"]) == self._machine:
                 yield artifact
 
     def _like(self, inputs: Inputs, what: Callable[[Inputs], Any], *kinds: str) -> Iterator[Artifact]:

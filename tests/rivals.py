@@ -31,7 +31,6 @@ from rivals_prepared import DATASET, TEACHER_TOKENS, TEST, prepare
 
 from bench.config import Preset
 from bench.environment import cpu_name
-from bench.measure.engines import PATIENCE
 from bench.measure.load import CpuWatch
 from bench.measure.rounds import Figure
 from bench.pace import CPU_SIZE
@@ -69,8 +68,7 @@ target ids, with batching and padding. CTranslate2's include the way to its proc
 back; fairseq's the way back only, its sources being sent and sorted before.
 
 The limit of length is the same for all, but that fairseq and CTranslate2 apply that of the longest sentence to the
-whole batch. With beams, fairseq and by default CTranslate2 stop at as many finished hypotheses as the beam is wide.
-Ours goes on until none can still win, and so, all but always, does CTranslate2 with a patience of {PATIENCE}.
+whole batch. With beams, all three stop once as many hypotheses have finished as the beam is wide.
 CTranslate2 is one worker with all threads here; several workers of one thread each, and int8, are not compared.
 
 {translation_table(translation)}

@@ -18,7 +18,6 @@ from bench.config import SearchConfig
 from bench.data.batches import token_batches
 from bench.data.corpus import ParallelText
 from bench.data.tokenizer import Tokenizer
-from bench.measure.engines import PATIENCE
 from bench.measure.quality import score
 from bench.measure.rounds import Figure, Part, Sample, Work, interleaved, ratio
 from bench.nmt.export import export_ctranslate2
@@ -37,7 +36,7 @@ BATCH, SINGLES = 64, 50
 BEAMS = (5, 1)
 PAUSE = 0.3
 """Seconds before a translation, after which no thread of the one before still waits for work."""
-OURS_NAME, FAIRSEQ, CTRANSLATE2, SAME_SEARCH = "ours", "fairseq", "CTranslate2", f"CTranslate2, patience {PATIENCE}"
+OURS_NAME, FAIRSEQ, CTRANSLATE2 = "ours", "fairseq", "CTranslate2"
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,8 @@ def compare_translation(prepared: Prepared, python: str, folder: Path, rounds: i
             engines: dict[str, Callable[[], list[list[int]]]] = {
                 OURS_NAME: partial(by_us, model, lines, config),
                 FAIRSEQ: partial(by_fairseq, fairseq),
-                CTRANSLATE2: partial(by_ctranslate2, ctranslate2, places, pieces, lines, config, 1),
+                CTRANSLATE2: partial(by_ctranslate2, ctranslate2, places, pieces, lines, config),
             }
-            if search.beam > 1:
-                engines[SAME_SEARCH] = partial(by_ctranslate2, ctranslate2, places, pieces, lines, config, PATIENCE)
             fairseq.ready(
                 {
                     "sources": theirs(lines),
@@ -210,13 +207,11 @@ def by_ctranslate2(
     pieces: Sequence[str],
     sources: Sequence[Sequence[int]],
     config: SearchConfig,
-    patience: int,
 ) -> list[list[int]]:
     """Those of CTranslate2, in batches of like length.
 
     Args:
         places, pieces: ids by piece, and pieces by id.
-        patience: times the beam, the finished hypotheses at which it stops.
     """
     order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
     outputs: dict[int, list[int]] = {}
@@ -224,7 +219,6 @@ def by_ctranslate2(
         chosen = order[start : start + config.batch_sentences]
         options = {
             "beam_size": config.beam,
-            "patience": patience,
             "length_penalty": config.length_penalty,
             "max_input_length": 0,
             "max_decoding_length": max(config.max_length(len(sources[i])) for i in chosen),

@@ -82,7 +82,7 @@ def test_the_engines_agree(student: SimpleNamespace, beam: int):
     ours = load_engine(config(student, "pytorch")).translate(LINES, beam=beam, batch_tokens=128)
     theirs = load_engine(config(student, "ctranslate2")).translate(LINES, beam=beam, batch_tokens=128)
     equal = sum(a == b for a, b in zip(ours.lines, theirs.lines, strict=True))
-    assert equal >= 198
+    assert equal >= 199
     assert len(set(ours.lines)) > 150, "a model that says the same of everything would prove nothing"
     assert ours.source_pieces == theirs.source_pieces
     assert abs(ours.target_pieces - theirs.target_pieces) <= 20

@@ -9,7 +9,7 @@ import pytest
 import torch
 from workers import Node
 
-from bench import probe
+from bench import ENGINE, probe
 from bench.config import ModelConfig, SearchConfig, TrainConfig, preset
 from bench.data.datasets import DATASETS
 from bench.environment import environment as environment_here
@@ -143,6 +143,16 @@ def test_a_patch_release_of_torch_is_the_same_machine(tmp_path):
     make_training(store, student, 0.003, environment={"torch": "2.9.0+cpu"})
     assert past(store, plan).training(student.inputs).token == pytest.approx(0.003)
     assert past(store, plan, processes=2).training(student.inputs) is None
+
+
+def test_runs_of_earlier_code_tell_nothing(tmp_path, monkeypatch):
+    store, (plan,) = Store(tmp_path), budgets(1000)
+    make_text(store, plan)
+    student = task_of(plan, "student", "word_level")
+    make_training(store, student, 0.003)
+    assert past(store, plan).training(student.inputs) is not None
+    monkeypatch.setitem(ENGINE, "student", ENGINE["student"] + 1)
+    assert past(store, plan).training(student.inputs) is None
 
 
 @pytest.mark.parametrize(
@@ -434,8 +444,11 @@ def test_where_a_step_takes_long_a_small_one_must_do(clock):
     assert max(method.seen) <= probe.FIRST_TOKENS
 
 
-@pytest.mark.parametrize(("beam", "steps"), [(1, 10), (2, 12)])  # 0.6 of 20
-def test_decoding_is_timed_by_steps_as_many_as_a_search_makes(clock, monkeypatch, beam, steps):
+@pytest.mark.parametrize(
+    ("beam", "max_ratio", "steps"),
+    [(1, 1.5, 10), (2, 1.5, 10 + probe.BEAM_EXTRA), (2, 9.0, 10 + probe.BEAM_EXTRA), (2, 1.0, 11)],
+)
+def test_decoding_is_timed_by_steps_as_many_as_a_search_makes(clock, monkeypatch, beam, max_ratio, steps):
     def translate_ids(model, sources, config, **_):
         # A batch: half a second for each sentence to encode, and a step of 0.1 s and 0.01 s for each sentence.
         clock.now += 0.5 * len(sources) + (0.1 + 0.01 * len(sources)) * config.max_length(len(sources[0]))
@@ -443,7 +456,7 @@ def test_decoding_is_timed_by_steps_as_many_as_a_search_makes(clock, monkeypatch
 
     monkeypatch.setattr(probe, "translate_ids", translate_ids)
     monkeypatch.setattr(probe, "SPREAD", 0.0)  # all sentences have ten tokens
-    search = SearchConfig(beam=beam, batch_sentences=8, max_ratio=1.5, max_extra=5)
+    search = SearchConfig(beam=beam, batch_sentences=8, max_ratio=max_ratio, max_extra=1)
     for sentences, rows in ((80, 8), (4, 4)):
         batch = rows * 0.5 + steps * (0.1 + 0.01 * rows)
         seconds = probe_of(100.0).decoding(SHAPE, search, sentences)

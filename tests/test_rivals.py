@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import rivals_fairseq
 import torch
-from rivals import page, training_table, translation_table
+from rivals import page
 from rivals_fairseq import Fairseq, fairseq_weights, ours, theirs
 from rivals_measured import (
     CTRANSLATE2,
@@ -25,7 +26,6 @@ from rivals_measured import (
 )
 
 from bench.config import ModelConfig, SearchConfig, preset
-from bench.measure.engines import PATIENCE
 from bench.measure.rounds import Figure
 from bench.nmt.batch import BOS, EOS, PAD, UNK
 from bench.nmt.export import export_ctranslate2
@@ -131,17 +131,17 @@ def test_translations_of_ctranslate2_come_in_order_and_greedy_ones_are_ours(tmp_
     sources = [[4, 5, EOS], [6, EOS], [7, 8, 9, 10, EOS], [11, 4, EOS]]
     translator = Translator(tmp_path / "model", {"device": "cpu", "inter_threads": 1, "intra_threads": 1})
 
-    def found(beam: int, batch: int, patience: int) -> list[list[int]]:
+    def found(beam: int, batch: int) -> list[list[int]]:
         config = SearchConfig(beam=beam, max_ratio=1e-9, max_extra=6, batch_sentences=batch)
-        return by_ctranslate2(translator, places, pieces, sources, config, patience)
+        return by_ctranslate2(translator, places, pieces, sources, config)
 
     try:
         for batch in (1, 3):
             config = SearchConfig(beam=1, max_ratio=1e-9, max_extra=6, batch_sentences=batch)
             # At the limit ours ends with an end of sentence, which is left out.
-            assert [ids[:5] for ids in found(1, batch, patience=1)] == by_us(model, sources, config)
-        several = found(3, 3, PATIENCE)
-        assert several == found(3, 1, PATIENCE)
+            assert [ids[:5] for ids in found(1, batch)] == by_us(model, sources, config)
+        several = found(3, 3)
+        assert several == found(3, 1)
         assert len(set(map(tuple, several))) >= 3  # else their order would not show
     finally:
         translator.close()
@@ -176,8 +176,10 @@ def test_the_published_page_has_the_published_numbers():
     docs = Path(__file__).parent.parent / "docs"
     numbers = json.loads((docs / "rivals.json").read_text(encoding="utf-8"))
     shown = (docs / "rivals.md").read_text(encoding="utf-8")
-    assert training_table([read_training(each) for each in numbers["training"]]) in shown
-    assert translation_table([read_translation(each) for each in numbers["translation"]]) in shown
+    training = [read_training(each) for each in numbers["training"]]
+    translation = [read_translation(each) for each in numbers["translation"]]
+    conditions = re.findall("^(Measured on .*), by `", shown, re.MULTILINE)[0]
+    assert shown == page(preset("small"), training, translation, conditions)
 
 
 def figures(found: dict[str, dict[str, float]]) -> dict[str, Figure]:

@@ -6,7 +6,7 @@ import gc
 import math
 from functools import partial
 from itertools import product
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from unittest.mock import patch
 from weakref import ref
 
@@ -72,12 +72,28 @@ def exhaustive(model: Transformer, source: list[int], config: SearchConfig) -> l
     return sorted(scored, reverse=True)
 
 
-def slow_beam(model: Transformer, source: list[int], config: SearchConfig) -> list[tuple[float, tuple[int, ...]]]:
-    """Beam search by plain lists, one sentence at a time, all prefixes recomputed at each step, to the length limit."""
+class Slow(NamedTuple):
+    """What ``slow_beam`` finds."""
+
+    finished: list[tuple[float, tuple[int, ...]]]
+    """Scores and ids of all that ended, best first."""
+    steps: int
+    ahead: bool
+    """Whether a hypothesis that had not ended was, so far, better than all that had."""
+
+    def best(self, count: int) -> tuple[list[tuple[int, ...]], Any]:
+        """Their ids, and their scores as what others are approximately equal to."""
+        scores, ids = zip(*self.finished[:count], strict=True)
+        return list(ids), pytest.approx(scores, abs=1e-4)
+
+
+def slow_beam(model: Transformer, source: list[int], config: SearchConfig) -> Slow:
+    """Beam search by plain lists, one sentence at a time, all prefixes recomputed at each step."""
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    finished = []
-    limit = config.max_length(len(source))
-    for length in range(1, limit + 1):
+    finished: list[tuple[float, tuple[int, ...]]] = []
+    limit, length = config.max_length(len(source)), 0
+    while len(finished) < config.beam and length < limit:
+        length += 1
         grown = []
         for total, ids in live:
             found = log_probabilities(model, source, list(ids))
@@ -88,7 +104,8 @@ def slow_beam(model: Transformer, source: list[int], config: SearchConfig) -> li
             if ids[-1] == EOS:
                 finished.append((total / length**config.length_penalty, ids[:-1]))
         live = [item for item in grown if item[1][-1] != EOS][: config.beam]
-    return sorted(finished, reverse=True)[: config.beam]
+    finished.sort(reverse=True)
+    return Slow(finished, length, any(total / length**config.length_penalty > finished[0][0] for total, _ in live))
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0])
@@ -110,9 +127,9 @@ def test_beam_search_equals_a_slow_one_without_cache(beam: int, length_penalty: 
     model = random_model(beam, vocabulary=12, norm=norm)
     config = SearchConfig(beam=beam, length_penalty=length_penalty, max_ratio=1.0, max_extra=4)
     for source, found in zip(SOURCES, search(model, padded(SOURCES), config, n_best=beam), strict=True):
-        expected = slow_beam(model, source, config)
-        assert [h.ids for h in found] == [ids for _, ids in expected]
-        assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+        ids, scores = slow_beam(model, source, config).best(beam)
+        assert [h.ids for h in found] == ids
+        assert [h.score for h in found] == scores
 
 
 def test_beam_one_takes_the_likeliest_token_at_each_step() -> None:
@@ -259,18 +276,48 @@ def test_translate_ids_restores_the_order_and_counts_the_sentences_done() -> Non
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
-def test_fewer_hypotheses_are_the_first_of_more_and_take_fewer_steps(length_penalty: float) -> None:
-    config = SearchConfig(beam=5, length_penalty=length_penalty, max_ratio=3.0, max_extra=20)
-    steps = {1: 0, 5: 0}
-    for model in (random_model(seed, vocabulary=30, sharpness=2.0) for seed in range(4)):
-        found = {}
-        for n_best in steps:
+def test_a_search_stops_at_as_many_finished_hypotheses_as_the_beam_is_wide(length_penalty: float) -> None:
+    config = SearchConfig(beam=5, length_penalty=length_penalty, max_ratio=1.0, max_extra=10)
+    early = ahead = more = sooner = 0
+    for model in (random_model(seed) for seed in range(4)):
+        for source in SOURCES:
+            slow = slow_beam(model, source, config)
             with patch.object(model, "step", wraps=model.step) as step:
-                found[n_best] = search(model, padded(SOURCES), config, n_best=n_best)
-            steps[n_best] += step.call_count
-        for one, five in zip(found[1], found[5], strict=True):
-            assert [h.ids for h in one] == [five[0].ids]
-    assert steps[1] < steps[5]
+                (found,) = search(model, padded([source]), config, n_best=5)
+            ids, scores = slow.best(5)
+            assert [h.ids for h in found] == ids
+            assert [h.score for h in found] == scores
+            assert step.call_count == slow.steps
+            with patch.object(model, "step", wraps=model.step) as step:
+                assert search(model, padded([source]), config) == [found[:1]]
+            assert step.call_count <= slow.steps
+            early += slow.steps < config.max_length(len(source))
+            ahead += slow.ahead
+            more += len(slow.finished) > 5
+            sooner += step.call_count < slow.steps
+    assert 0 < early < 24
+    assert ahead > 0 or length_penalty == 0, "a better one that is still to come is not waited for"
+    assert more > 0
+    assert sooner > 0, "what cannot become the best is not waited for"
+
+
+def test_a_sentence_at_its_limit_leaves_the_batch_however_few_have_finished() -> None:
+    model, config = random_model(0), SearchConfig(beam=3, max_ratio=0.5, max_extra=1)
+    sources = [[EOS], [4, 5, 6, 7, 5, EOS]]
+    assert [config.max_length(len(source)) for source in sources] == [1, 4]
+    with patch.object(model, "step", wraps=model.step) as step:
+        found = search(model, padded(sources), config, n_best=3)
+    assert [len(call.args[0]) for call in step.call_args_list][:2] == [2, 1]
+    assert [len(hypotheses) for hypotheses in found] == [1, 3]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
+def test_fewer_hypotheses_are_the_first_of_more(length_penalty: float) -> None:
+    config = SearchConfig(beam=5, length_penalty=length_penalty, max_ratio=3.0, max_extra=20)
+    for model in (random_model(seed, vocabulary=30, sharpness=2.0) for seed in range(4)):
+        one, two, five = (search(model, padded(SOURCES), config, n_best=n_best) for n_best in (1, 2, 5))
+        assert one == [hypotheses[:1] for hypotheses in five]
+        assert two == [hypotheses[:2] for hypotheses in five]
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
@@ -298,9 +345,9 @@ def test_a_search_block_by_block_equals_a_slow_one(beam: int, monkeypatch: pytes
     # The last block is not full, and at the limit there is but one token left.
     model, config = random_model(beam, vocabulary=200), SearchConfig(beam=beam, max_ratio=1.0, max_extra=4)
     for source, found in zip(SOURCES, search(model, padded(SOURCES), config, n_best=beam), strict=True):
-        expected = slow_beam(model, source, config)
-        assert [h.ids for h in found] == [ids for _, ids in expected]
-        assert [h.score for h in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+        ids, scores = slow_beam(model, source, config).best(beam)
+        assert [h.ids for h in found] == ids
+        assert [h.score for h in found] == scores
 
 
 @pytest.mark.parametrize("beam", [1, 4])

@@ -226,12 +226,10 @@ def test_a_signature_says_all_that_a_speed_depends_on():
     ways, *_ = measure(job(), engine, lambda: None, clock)
     figures = timings(job(), [measured(ways)] * 3)
     assert figures[3].signature == (
-        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|patience:4|thr:1|rnd:3|warm:3|rep:5+|min:0s|ver:4"
+        "dev:A/B|eng:ctranslate2-4|prec:int8|sent:3|batch:tok64|beam:4|thr:1|rnd:3|warm:3|rep:5+|min:0s|ver:5"
     )
     assert "|sent:2|batch:1|beam:1|thr:1|" in figures[2].signature
     assert "|batch:best-tok64|" in figures[1].signature
-    ours, *_ = measure(job(engine="pytorch"), FakeEngine(clock, lambda call: 1.0), lambda: None, clock)
-    assert not any("patience" in each.signature for each in timings(job(engine="pytorch"), [measured(ours)]))
     assert signature({"a": "1|2", "b": "3"}) == "a:1/2|b:3"
 
 

@@ -24,13 +24,13 @@ from typing import TypeVar
 import numpy as np
 
 from bench.config import Frozen, SpeedConfig
-from bench.measure.engines import PATIENCE, THREADS, Engine, EngineConfig, Translation, load_engine
+from bench.measure.engines import THREADS, Engine, EngineConfig, Translation, load_engine
 from bench.measure.load import CpuWatch, gpu_use
 from bench.measure.process import host_peak
 from bench.results.speed import Latency, Mode, Timing
 from bench.store import write_text
 
-VERSION = 4
+VERSION = 5
 """Of the protocol and of the project's own decoder; part of each signature."""
 TRIED = 2
 """Passes over each size of the ladder, the better of which counts."""
@@ -238,8 +238,6 @@ def _timing(job: Job, rounds: Sequence[Way], mode: Mode) -> Timing:
     medians, each = [_median([way]) for way in rounds], [seconds for way in rounds for seconds in way.sentences]
     batch = {"fixed batch": f"tok{batch_tokens}", "best batch": f"best-tok{batch_tokens}", "one sentence": "1"}[mode]
     parts = job.signature | {"sent": str(len(lines)), "batch": batch, "beam": str(beam)}
-    if job.engine.engine == "ctranslate2" and beam > 1:
-        parts["patience"] = str(PATIENCE)
     parts |= {
         "thr": str(THREADS),
         "rnd": str(protocol.rounds),

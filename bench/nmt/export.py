@@ -75,7 +75,8 @@ def export_ctranslate2(model: Transformer, pieces: list[str], out: Path, precisi
 
     The result works on pieces: ``translate_batch`` takes each source *without* EOS, which the model's configuration
     adds, starts the target from BOS, and leaves the EOS out. PAD, UNK and BOS are made impossible to generate.
-    CTranslate2's own defaults differ from ours: beam_size, max_decoding_length and min_decoding_length (1; ours is 0).
+    CTranslate2's own defaults differ from ours: beam_size, length_penalty, max_input_length (ours has none),
+    max_decoding_length and min_decoding_length (1; ours is 0).
 
     Args:
         precision: in which the weights are stored: float32, float16, int8, or another of CTranslate2's names.

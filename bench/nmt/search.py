@@ -53,8 +53,11 @@ def search(
 
     A hypothesis has at most ``config.max_length`` tokens of its own sentence (and ``max_positions`` of the model), the
     EOS included, which is forced at the end. PAD, UNK and BOS are never generated. A beam of 1 takes the likeliest
-    token at every step. A wider beam goes on until no live hypothesis can still beat the ``n_best`` best finished ones:
-    further steps would not change the answer. Where the vocabulary is tiny there may be fewer than ``n_best``.
+    token at every step. A wider beam stops as fairseq (Ott et al. 2019) and CTranslate2 (Klein et al. 2020) do: after
+    the step at which as many hypotheses have finished as the beam is wide, though a live one might still have become
+    the best. All that finish in this step count, as in CTranslate2; fairseq counts the first ``beam``. Where no live
+    hypothesis could become one of the ``n_best`` best, the search stops earlier, with the same answer. Where the
+    vocabulary is tiny, or the limit, there may be fewer than ``n_best``.
 
     Args:
         alone: a batch of one sentence may go through sums that are faster there and differ in their last digits. By
@@ -167,8 +170,9 @@ def _beam(
         words[:, :, length - 1] = newest
         decoding.past.move(parents)
 
-        # At best the likeliest one ends at its limit for free.
-        going = (live[:, 0].double() / normalizer > finished.scores[active, -1]).nonzero().squeeze(1)
+        # At best the likeliest one ends at its limit for free. At the limit none is alive, however few have finished.
+        able = live[:, 0].double() / normalizer > finished.scores[active, -1]
+        going = (able & (finished.count[active] < beam)).nonzero().squeeze(1)
         if len(going) == 0:
             break
         if len(going) < len(active):
@@ -185,6 +189,8 @@ class _Finished:
         self.log_probability = torch.full((sentences, n_best), -math.inf, device=device)
         self.scores = self.log_probability.double()
         self.words = torch.full((sentences, n_best, longest), EOS, device=device)
+        self.count = torch.zeros(sentences, dtype=torch.long, device=device)
+        """All that have finished, the best or not."""
 
     def add(
         self, sentences: Tensor, words: Tensor, parents: Tensor, log_probability: Tensor, normalizer: float
@@ -198,6 +204,7 @@ class _Finished:
             log_probability: (batch, candidates), EOS included; minus infinity where none ends.
             normalizer: divides log-probabilities to scores.
         """
+        self.count[sentences] += (log_probability > -math.inf).sum(dim=1)
         scores = torch.cat((self.scores[sentences], log_probability.double() / normalizer), dim=1)
         scores, kept = scores.sort(dim=1, descending=True, stable=True)
         kept = kept[:, : self.scores.size(1)]
