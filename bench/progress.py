@@ -61,12 +61,12 @@ class Display:
         # A task that goes on from a checkpoint starts at more than nothing, which says nothing of its speed.
         before, since = self._first.setdefault(task.key, (done, now))
         speed = (done - before) / max(now - since, 1e-9)
-        shown = f"{speed:,.0f}/s  {note}"
+        shown = f"{speed:,.{0 if speed >= 10 else 1}f}/s  {note}"
         self._progress.update(self._bars[task.key], completed=done, total=total, note=shown)
         if not self.console.is_terminal and now - self._told[task.key] >= LINE_SECONDS:
             self._told[task.key] = now
-            left = (total - done) / max(speed, 1e-9)
-            line = f"    {task.label}: {done / total:.0%}, {shown}, {left:.0f} s left"
+            left = f", {(total - done) / speed:.0f} s left" if speed else ""
+            line = f"    {task.label}: {done / total:.0%}, {shown}{left}"
             self.console.print(line, highlight=False, markup=False)
 
     def finished(self, task: Any, failure: Failure | None) -> None:

@@ -1,5 +1,5 @@
 """How fast fairseq trains and translates beside this project, and CTranslate2 translates. Run by hand, on a machine
-that does nothing else, for 20 minutes, and as much again the first time:
+that does nothing else, for 15 minutes, and 20 more the first time:
 
     python tests/rivals.py FAIRSEQ DATA WORK [DOCS]
 

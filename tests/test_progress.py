@@ -43,6 +43,21 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch):
     ]
 
 
+def test_what_is_left_is_told_once_there_is_a_speed(monkeypatch):
+    clock = iter(range(0, 1000, 100))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    out = io.StringIO()
+    with Display(1, Console(file=out, width=100, force_terminal=False)) as display:
+        task = Task("a")
+        display.started(task)
+        display.advanced(task, 6, 100, "decoding")
+        display.advanced(task, 46, 100, "decoding")
+    assert out.getvalue().splitlines() == [
+        "    task [a]: 6%, 0.0/s  decoding",
+        "    task [a]: 46%, 0.4/s  decoding, 135 s left",
+    ]
+
+
 def test_a_terminal_gets_no_lines_of_progress_between(monkeypatch):
     found = shown(terminal=True, monkeypatch=monkeypatch)
     assert "s left" not in found
