@@ -20,7 +20,7 @@ from bench.toy import VOCABULARY, toy_pairs
 
 
 class Finished(NamedTuple):
-    """A micro run of all methods, to be looked at and not changed."""
+    """A micro run, to be looked at and not changed."""
 
     request: Request
     outcome: Outcome
@@ -59,8 +59,17 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[EncodedCorpus]:
 
 @pytest.fixture(scope="session")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """All methods."""
     folder = tmp_path_factory.mktemp("finished")
     wanted = micro.request(folder, "all", corpus=corpus, settings=micro.ALL_METHODS)
+    return Finished(wanted, *micro.run_here(wanted))
+
+
+@pytest.fixture(scope="session")
+def tuned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Two methods and the plain student, three trials each, two seeds."""
+    folder = tmp_path_factory.mktemp("tuned")
+    wanted = micro.request(folder, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
     return Finished(wanted, *micro.run_here(wanted))
 
 

@@ -9,14 +9,19 @@ import random
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 import bench
+from bench.records import read_records
 from bench.request import Request
+from bench.results import Record
 from bench.run import Outcome, run
+from bench.validation import Validator
 
 ROOT = Path(bench.__file__).resolve().parent.parent
 SETTINGS: dict[str, Any] = {
@@ -124,11 +129,50 @@ def done(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[
 
 def results(runs: Path) -> dict[str, tuple[Any, ...]]:
     """For each record: BLEU and hypotheses of every set, or the reason of its failure."""
-    from bench.records import read_records
-
     found: dict[str, tuple[Any, ...]] = {}
     for stored in read_records([runs / "records"]).records:
         record = stored.record
         scores = tuple((name, score.bleu, stored.hypotheses(name)) for name, score in record.scores.items())
         found[f"{record.row}@{record.seed}"] = scores or (record.reason,)
     return found
+
+
+def records(runs: Path) -> list[Record]:
+    """All records of a run folder."""
+    reading = read_records([runs / "records"])
+    assert reading.problems == ()
+    return [stored.record for stored in reading.records]
+
+
+def studies(runs: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What each record's sweep consists of, without the times."""
+    return {
+        f"{record.row}@{record.seed}": [
+            (t.number, t.values, t.state, t.reason and t.reason.split("(")[0], t.bleu, t.target_tokens)
+            for t in record.sweep.trials
+        ]
+        for record in records(runs)
+        if record.sweep
+    }
+
+
+def believed(wanted: Request) -> int:
+    """How many records a run has; ``validate`` finds no fault with any."""
+    verdicts = Validator().validate([wanted.runs / "records"])
+    assert [problem for verdict in verdicts for problem in verdict.problems] == []
+    return len(verdicts)
+
+
+def interruptions(runs: Path) -> float:
+    """Seconds lost to kills behind all rows, once each; all phases must add up to the artifacts' times."""
+    lost: dict[str, float] = {}
+    for record in records(runs):
+        phases: dict[str, float] = defaultdict(float)
+        for phase in record.phases:
+            phases[phase.artifact] += phase.seconds
+            if phase.kind == "interrupted":
+                lost[phase.artifact] = phase.seconds
+        assert phases.keys() == record.walls.keys() == set(record.artifacts.values())
+        for artifact, wall in record.walls.items():
+            assert phases[artifact] == pytest.approx(wall, rel=0.02, abs=0.2)  # of a busy machine's scheduler
+    return sum(lost.values())

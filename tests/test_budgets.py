@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import micro
 import pytest
-from test_tuning import believed, records
 
 from bench.errors import UsageError
 from bench.run import prepare
@@ -23,7 +22,7 @@ def test_equal_wall_clock_is_kept_and_recorded(corpus, tmp_path):
     request = micro.request(tmp_path, "tie_kd", corpus=corpus, budget=("wall-clock", 1.5))
     outcome, _ = micro.run_here(request)
     assert outcome.failures == {}
-    found = {record.method.name: record for record in records(request.runs)}
+    found = {record.method.name: record for record in micro.records(request.runs)}
     for name in ("baseline", "tie_kd"):
         budget = found[name].budget
         assert (budget.kind, budget.limit) == ("wall-clock", 1.5)
@@ -31,7 +30,7 @@ def test_equal_wall_clock_is_kept_and_recorded(corpus, tmp_path):
         assert budget.spent == pytest.approx(trained(found[name]))
     assert found["teacher"].budget.kind == "tokens"
     assert found["baseline"].training.target_tokens > found["tie_kd"].training.target_tokens
-    believed(request)
+    micro.believed(request)
 
 
 def test_an_equal_time_is_one_on_the_same_share_of_the_same_machine(corpus, tmp_path):
@@ -67,7 +66,7 @@ def test_in_device_hours_a_student_pays_for_its_teacher(corpus, tmp_path):
     request = micro.request(tmp_path, "sequence_level", corpus=corpus, budget=("device-hours", hours))
     outcome, _ = micro.run_here(request)
     assert outcome.failures == {}
-    found = {record.method.name: record for record in records(request.runs)}
+    found = {record.method.name: record for record in micro.records(request.runs)}
     for name in ("baseline", "sequence_level"):
         assert found[name].budget.kind == "device-hours"
         assert 0.7 * hours < found[name].budget.spent < 1.3 * hours
@@ -78,7 +77,7 @@ def test_in_device_hours_a_student_pays_for_its_teacher(corpus, tmp_path):
     assert trained(found["baseline"]) == pytest.approx(seconds_given, rel=0.3)
     charged = trained(found["sequence_level"]) + seconds("sequence_level", "teacher", "distillation")
     assert found["sequence_level"].budget.spent == pytest.approx(charged / 3600)
-    believed(request)
+    micro.believed(request)
 
 
 def test_a_teacher_that_takes_the_whole_budget_leaves_no_student(corpus, tmp_path):
@@ -86,7 +85,7 @@ def test_a_teacher_that_takes_the_whole_budget_leaves_no_student(corpus, tmp_pat
     outcome, _ = micro.run_here(request)
     (reason,) = outcome.failures.values()
     assert "device-seconds of the 0.0036 that the budget gives" in reason
-    assert {r.method.name for r in records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
+    assert {r.method.name for r in micro.records(request.runs) if r.status == "ok"} == {"teacher", "baseline"}
 
 
 def test_tokens_can_be_given_as_a_budget(corpus, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from micro import ROOT, arguments, done, request, results, run_here
-from test_tuning import SOME_FAIL, searching
+from plugins import SOME_FAIL, searching
 from workers import alive, wait_for
 
 from bench.records import read_records

@@ -1,0 +1,104 @@
+"""The same run again: nothing is done twice, and what was lost or damaged is made again from what is there."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import micro
+import pytest
+
+from bench.recorder import Recorder
+from bench.records import parse_record, read_records
+from bench.request import Request
+from bench.run import missing, prepare
+
+
+def modified(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_run_again_does_nothing_and_changes_nothing(finished):
+    before = modified(finished.request.runs / "artifacts") | modified(finished.request.runs / "records")
+    outcome, printed = micro.run_here(finished.request)
+    assert (outcome.trained, outcome.failures, outcome.rows) == (0, {}, 9)
+    assert "tasks to do" not in printed
+    assert modified(finished.request.runs / "artifacts") | modified(finished.request.runs / "records") == before
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run that may be changed."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.request.runs, runs)
+    return Request(**(vars(finished.request) | {"runs": runs}))
+
+
+def test_lost_or_damaged_records_are_written_again_without_training(copy):
+    folder = copy.runs / "records" / "corpus"
+    expected = micro.results(copy.runs)
+    first, second, third = sorted(folder.glob("*.json"))[:3]
+    first.unlink()
+    second.write_text(second.read_text()[:100])
+    (folder / parse_record(third.read_bytes()).scores["test"].hypotheses.file).write_text("something else\n")
+    assert micro.run_here(copy)[0].trained == 0
+    assert micro.results(copy.runs) == expected
+
+
+def test_a_record_of_a_version_without_curves_gets_the_curve_of_its_model(copy):
+    folder = copy.runs / "records"
+    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    for path, content in before.items():
+        record = json.loads(content)
+        assert record["training"].pop("curve")
+        path.write_text(json.dumps(record | {"schema_version": 3}))
+    gone = next(path for path in before if path.name.startswith("word_level"))
+    key = json.loads(before[gone])["artifacts"]["student"]
+    shutil.rmtree(copy.runs / "artifacts" / "student" / key)
+    assert micro.run_here(copy)[0].trained == 0
+    for path, content in before.items():
+        found, expected = parse_record(path.read_bytes()), parse_record(content)
+        assert found.training.curve == (() if path == gone else expected.training.curve)
+        assert (found.scores, found.phases, found.artifacts) == (expected.scores, expected.phases, expected.artifacts)
+
+
+def test_a_finished_row_needs_only_its_scores(copy):
+    """Models may be removed to save space: nothing is trained for a row that is recorded."""
+    for kind in ("student", "teacher", "text", "corpus"):
+        shutil.rmtree(copy.runs / "artifacts" / kind)
+    assert micro.run_here(copy)[0].trained == 0
+
+
+def test_another_number_of_seeds_trains_no_finished_row_again(copy):
+    """Not even one whose models were removed; its record says how many are asked for now."""
+    before = {stored.record.row: stored.record for stored in read_records([copy.runs / "records"]).records}
+    for kind in ("student", "teacher", "text"):
+        shutil.rmtree(copy.runs / "artifacts" / kind)
+    more = replace(copy, seeds=2)
+    assert {task.label.rpartition(", ")[2] for task in missing(prepare(more))} == {"seed 2"}
+    for row in prepare(more).plan.rows:
+        if row.seed == 1:
+            Recorder(prepare(more)).record(row)
+    for stored in read_records([copy.runs / "records"]).records:
+        record, old = stored.record, before[stored.record.row]
+        assert record.recipe == old.recipe | {"seeds": 2}
+        assert "--seeds 2" in record.command
+        assert record.model_copy(update={k: getattr(old, k) for k in ("recipe", "command", "created")}) == old
+
+
+def test_lost_scores_are_made_from_the_models_that_are_there(copy):
+    expected = micro.results(copy.runs)
+    shutil.rmtree(copy.runs / "artifacts" / "scores")
+    todo = missing(prepare(copy))
+    assert {task.kind for task in todo} == {"scores"}
+    assert micro.run_here(copy)[0].trained == 9
+    assert micro.results(copy.runs) == expected
+
+
+def test_a_file_that_cannot_be_imported_breaks_nothing_and_is_told(copy, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "broken.py").write_text("import no_such_package")
+    outcome, printed = micro.run_here(Request(**(vars(copy) | {"methods_dir": tmp_path / "more"})))
+    assert (outcome.failures, outcome.trained) == ({}, 0)
+    assert "left out: broken: " in printed
+    assert "No module named 'no_such_package'" in printed
