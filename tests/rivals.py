@@ -6,7 +6,8 @@ that does nothing else, for 15 minutes, and 20 more the first time:
 FAIRSEQ is the Python of an environment with fairseq 0.12.2 and the same PyTorch, DATA the folder of data sets, of which
 Multi30k is used. The teacher that all three translate with is trained first and kept in WORK: only the first time takes
 so long, and after a change of the preset WORK must be emptied. ``rivals.json`` and ``rivals.md`` are written into the
-folder DOCS (docs by default).
+folder DOCS (docs by default). All programs have as many threads as there are cores that the process may use, so that
+``taskset -c 0`` before the command makes it one; what DOCS holds of other numbers of threads stays.
 
 fairseq 0.12.2 runs on Python 3.10, with omegaconf 2.0.6 and hydra-core 1.0.7, which want a pip before 24.1. Its archive
 on PyPI lacks the source of an extension: leave those under "from torch.utils import cpp_extension" out of its setup.py,
@@ -21,10 +22,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from rivals_fairseq import Fairseq, fairseq_task
 from rivals_measured import FAIRSEQ, OURS_NAME, Training, Translation, compare_training, compare_translation
 from rivals_prepared import DATASET, TEACHER_TOKENS, TEST, prepare
@@ -38,41 +40,58 @@ from bench.store import write_json, write_text
 from bench.sweep.slots import usable_cores
 
 ROUNDS = 5
+NUMBERS = "rivals.json"
 
 
-def page(sizes: Preset, training: Sequence[Training], translation: Sequence[Translation], conditions: str) -> str:
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it with so many threads."""
+
+    threads: int
+    conditions: str
+    """The machine and the versions."""
+    training: tuple[Training, ...]
+    translation: tuple[Translation, ...]
+
+
+def page(sizes: Preset, comparisons: Sequence[Comparison]) -> str:
     """What came of it, in Markdown."""
     student, teacher = sizes.student.depth, sizes.teacher.depth
+    translation = comparisons[0].translation
     return f"""# Beside fairseq and CTranslate2
 
 The same data, sizes and threads, and for translation the same weights. Each program has a process of its own, and all
 are timed in turn: medians of {ROUNDS} rounds, and in brackets their spread (highest less lowest, by the median). Ratios
-are taken within each round. What differs by less than the spread may not differ.
+are taken within each round. What differs by less than the spread may not differ. The numbers are in
+[rivals.json](rivals.json); `tests/rivals.py` measures them and says how.
 
-## Training
+Training: models and recipe of the preset `{sizes.name}`: width {sizes.student.width}, student {student} and teacher
+{teacher}, at most {sizes.training.batch_tokens:,} tokens of the longer side a batch, padding included, fp32; the
+training text of {DATASET} in {sizes.tokenizer.vocabulary:,} pieces. Each program chooses its own batches. fairseq's are
+made before its clock starts, ours while it runs. The last column is ours: operations on real tokens a second, by those
+of a product of two matrices of {CPU_SIZE:,} rows and columns in the same rounds, by the faster of two libraries.
 
-Models and recipe of the preset `{sizes.name}`: width {sizes.student.width}, student {student} and teacher {teacher}, at
-most {sizes.training.batch_tokens:,} tokens of the longer side a batch, padding included, fp32; the training text of
-{DATASET} in {sizes.tokenizer.vocabulary:,} pieces. Each program chooses its own batches. fairseq's are made before its
-clock starts, ours while it runs.
+Translation: {translation[0].sentences:,} sentences of {TEST} with the {teacher} teacher after {TEACHER_TOKENS:,} target
+tokens of training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks
+run to target ids, with batching and padding. CTranslate2's include the way to its process and back, and from ids to
+pieces and back; fairseq's the way back only, its sources being sent and sorted before. The limit of length is the same
+for all, but that fairseq and CTranslate2 apply that of the longest sentence to the whole batch. With beams, all three
+stop once as many hypotheses have finished as the beam is wide. CTranslate2 is one worker with all threads; several
+workers, and int8, are not compared.
 
-{training_table(training)}
-The last column is ours: operations on real tokens a second, by those of a product of two matrices of {CPU_SIZE:,} rows
-and columns in the same rounds, by the faster of two libraries.
+{"".join(map(section, comparisons)).rstrip()}
+"""
 
-## Translation
 
-{translation[0].sentences:,} sentences of {TEST} with the {teacher} teacher after {TEACHER_TOKENS:,} target tokens of
-training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks run to
-target ids, with batching and padding. CTranslate2's include the way to its process and back, and from ids to pieces and
-back; fairseq's the way back only, its sources being sent and sorted before.
+def section(comparison: Comparison) -> str:
+    """What came of it with so many threads, in Markdown."""
+    threads = "One thread" if comparison.threads == 1 else f"{comparison.threads} threads"
+    return f"""## {threads}
 
-The limit of length is the same for all, but that fairseq and CTranslate2 apply that of the longest sentence to the
-whole batch. With beams, all three stop once as many hypotheses have finished as the beam is wide.
-CTranslate2 is one worker with all threads here; several workers of one thread each, and int8, are not compared.
+{training_table(comparison.training)}
+{translation_table(comparison.translation)}
+{comparison.conditions}.
 
-{translation_table(translation)}
-{conditions}, by `tests/rivals.py`, which says how; the numbers are in [rivals.json](rivals.json).
 """
 
 
@@ -121,15 +140,23 @@ def main(python: str, data: Path, work: Path, docs: Path) -> None:
         training = compare_training(prepared, python, Path(folder), ROUNDS)
         translation = compare_translation(prepared, python, Path(folder), ROUNDS)
     conditions = (
-        f"Measured on {cpu_name()}, {usable_cores()} threads, with PyTorch {torch.__version__}, CTranslate2 "
-        f"{ctranslate2.__version__} and fairseq {theirs['fairseq']} on PyTorch {theirs['torch']}"
+        f"Measured on {cpu_name()} with PyTorch {torch.__version__}, CTranslate2 {ctranslate2.__version__} and fairseq "
+        f"{theirs['fairseq']} on PyTorch {theirs['torch']}"
     )
     if shared := watch.shared():
         conditions += f" ({shared})"
     docs.mkdir(parents=True, exist_ok=True)
-    found = {"training": [asdict(each) for each in training], "translation": [asdict(each) for each in translation]}
-    write_json(docs / "rivals.json", found)
-    write_text(docs / "rivals.md", page(prepared.sizes, training, translation, conditions))
+    newest = Comparison(usable_cores(), conditions, tuple(training), tuple(translation))
+    others = [each for each in measured(docs) if each.threads != newest.threads]
+    found = sorted([newest, *others], key=lambda each: each.threads)
+    write_json(docs / NUMBERS, [asdict(each) for each in found])
+    write_text(docs / "rivals.md", page(prepared.sizes, found))
+
+
+def measured(docs: Path) -> list[Comparison]:
+    """What the folder holds."""
+    numbers = docs / NUMBERS
+    return TypeAdapter(list[Comparison]).validate_json(numbers.read_bytes()) if numbers.exists() else []
 
 
 def released(name: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rivals_fairseq
 import torch
-from rivals import page
+from rivals import Comparison, measured, page
 from rivals_fairseq import Fairseq, fairseq_weights, ours, theirs
 from rivals_measured import (
     CTRANSLATE2,
@@ -163,34 +161,17 @@ def test_the_page_shows_rates_ratios_and_who_translates_alike():
         bleu={OURS_NAME: 27.04, FAIRSEQ: 26.96, CTRANSLATE2: 27.0},
     )
     batched = replace(translation, search=Search(beam=5, batch=64))
-    shown = page(preset("small"), [training], [batched, translation], "Measured on a machine")
+    several = Comparison(2, "Measured on a machine", (training,), (batched, translation))
+    shown = page(preset("small"), [replace(several, threads=1), several])
     assert "| beam 5, batch of 64 | ours | 30.0 [10%] |" in shown
-    assert "width 256, student 2-2 and teacher 4-4" in shown
+    assert "width 256, student 2-2 and teacher\n4-4, at most" in shown
     assert "| plain student | 3,000 [10%] | 2,400 [20%] | 1.25 [5%] | 70% [1%] |" in shown
     assert "| greedy, one at a time | ours | 30.0 [10%] |  |  | 27.0 |\n|  | fairseq | 10.0 [0%] | 3.00 [10%]" in shown
     assert "|  | CTranslate2 | 60.0 [0%] | 0.50 [10%] | 100.0% | 27.0 |" in shown
-    assert "Measured on a machine, by" in shown
+    assert re.findall("^## .*", shown, re.MULTILINE) == ["## One thread", "## 2 threads"]
+    assert shown.endswith("\n\nMeasured on a machine.\n")
 
 
 def test_the_published_page_has_the_published_numbers():
     docs = Path(__file__).parent.parent / "docs"
-    numbers = json.loads((docs / "rivals.json").read_text(encoding="utf-8"))
-    shown = (docs / "rivals.md").read_text(encoding="utf-8")
-    training = [read_training(each) for each in numbers["training"]]
-    translation = [read_translation(each) for each in numbers["translation"]]
-    conditions = re.findall("^(Measured on .*), by `", shown, re.MULTILINE)[0]
-    assert shown == page(preset("small"), training, translation, conditions)
-
-
-def figures(found: dict[str, dict[str, float]]) -> dict[str, Figure]:
-    return {name: Figure(**each) for name, each in found.items()}
-
-
-def read_training(found: dict[str, Any]) -> Training:
-    single = {name: Figure(**found[name]) for name in ("ratio", "peak_share")}
-    return Training(**found | single | {"tokens": figures(found["tokens"])})
-
-
-def read_translation(found: dict[str, Any]) -> Translation:
-    several = {name: figures(found[name]) for name in ("rates", "ratios")}
-    return Translation(**found | several | {"search": Search(**found["search"])})
+    assert (docs / "rivals.md").read_text(encoding="utf-8") == page(preset("small"), measured(docs))
