@@ -1,4 +1,4 @@
-"""What several test files share: a micro run of all methods, the command line, an environment that is put back."""
+"""What several test files share: finished micro runs, text, the command line, an environment that is put back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def tuned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Two methods and the plain student, three trials each, two seeds."""
     folder = tmp_path_factory.mktemp("tuned")
     wanted = micro.request(folder, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
-    return Finished(wanted, *micro.run_here(wanted))
+    made = Finished(wanted, *micro.run_here(wanted))
+    assert made.outcome.failures == {}
+    return made
 
 
 @pytest.fixture

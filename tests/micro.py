@@ -1,4 +1,4 @@
-"""A run so small that all methods finish in seconds: a few dozen pairs of the test's own, and tiny models."""
+"""A run so small that all methods finish in seconds: a few dozen pairs, tiny models. Also what its folder holds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 import bench
@@ -85,6 +86,12 @@ def run_here(wanted: Request) -> tuple[Outcome, str]:
     return outcome, out.getvalue()
 
 
+def copied(wanted: Request, folder: Path, **changes: Any) -> Request:
+    """A request with a copy of its run folder below ``folder``, which may be changed."""
+    shutil.copytree(wanted.runs, folder / "runs")
+    return replace(wanted, runs=folder / "runs", **changes)
+
+
 def arguments(wanted: Request) -> list[str]:
     """The request as the command line gives it, after ``run`` or ``plan``."""
     words = ["--methods", ",".join(wanted.methods), "--dataset", wanted.dataset, "--preset", wanted.preset]
@@ -140,7 +147,7 @@ def results(runs: Path) -> dict[str, tuple[Any, ...]]:
 def records(runs: Path) -> list[Record]:
     """All records of a run folder."""
     reading = read_records([runs / "records"])
-    assert reading.problems == ()
+    assert not reading.problems, reading.problems
     return [stored.record for stored in reading.records]
 
 
@@ -159,7 +166,8 @@ def studies(runs: Path) -> dict[str, list[tuple[Any, ...]]]:
 def believed(wanted: Request) -> int:
     """How many records a run has; ``validate`` finds no fault with any."""
     verdicts = Validator().validate([wanted.runs / "records"])
-    assert [problem for verdict in verdicts for problem in verdict.problems] == []
+    problems = [problem for verdict in verdicts for problem in verdict.problems]
+    assert not problems, problems
     return len(verdicts)
 
 
@@ -172,7 +180,8 @@ def interruptions(runs: Path) -> float:
             phases[phase.artifact] += phase.seconds
             if phase.kind == "interrupted":
                 lost[phase.artifact] = phase.seconds
-        assert phases.keys() == record.walls.keys() == set(record.artifacts.values())
+        assert phases.keys() == record.walls.keys() == set(record.artifacts.values()), record.row
         for artifact, wall in record.walls.items():
-            assert phases[artifact] == pytest.approx(wall, rel=0.02, abs=0.2)  # of a busy machine's scheduler
+            apart = abs(phases[artifact] - wall)
+            assert apart < max(0.02 * wall, 0.2), (artifact, phases[artifact], wall)  # of a busy machine's scheduler
     return sum(lost.values())

@@ -29,9 +29,11 @@ SEARCHED = """
 
     def loss"""
 SOME_FAIL = 'if self.settings.weight > 0.5: raise ValueError("too heavy")'
+"""For ``searching``: trials of large weights fail."""
 
 
 def plug_in(folder: Path, name: str, deed: str = "pass", *, planning: str = "pass") -> None:
+    """A method that does ``deed`` with each loss ``nll``, and ``planning`` when its stages are asked for."""
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text(PLUG_IN.format(name=name, deed=deed, planning=planning), encoding="utf-8")
 

@@ -11,7 +11,7 @@ from factories import make_record, make_sweep
 from bench.cli import group
 from bench.options import request_of
 from bench.recorder import command
-from bench.request import Prepared, resolve
+from bench.request import Prepared, Request, resolve
 from leaderboard.again import again
 from leaderboard.catalog import Catalog, Dataset
 
@@ -161,6 +161,22 @@ def prepared(line: str, runs: Path) -> Prepared:
     words = [*shlex.split(line)[4:], "--runs", str(runs)]
     context = group.commands["run"].make_context("run", words)
     return resolve(request_of(**context.params))
+
+
+def test_the_command_of_a_record_makes_its_row_again(tmp_path):
+    request = Request(
+        methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, workers=3,
+        runs=tmp_path,
+        settings={"word_level.alpha": 0.5, "tie_kd.top_k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
+                  "word_level.divergence": "reverse kl", "a2d.x": True},
+    )  # fmt: skip
+    assert command(request, "cuda:1", "word_level") == (
+        "python -m bench run --methods word_level --dataset my.corpus --langs aa,bb --preset quick --device cuda "
+        "--seeds 2 --workers 3 --set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
+        "--set 'word_level.divergence=reverse kl'"
+    )
+    assert "--methods baseline" in command(request, "cpu", "teacher")
+    assert "--set a2d.x=true" in command(request, "cpu", "a2d")
 
 
 @pytest.mark.parametrize(

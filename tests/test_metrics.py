@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import micro
@@ -131,21 +132,15 @@ def test_what_a_metric_lacks_is_said_before_any_work(checkpoint, tmp_path):
 @pytest.fixture
 def copy(finished, tmp_path):
     """Of a copy of the finished run, which may be changed, two rows: the teacher and the plain student."""
-    shutil.copytree(finished.request.runs, tmp_path / "runs")
-    for path in (tmp_path / "runs" / "records" / "corpus").glob("*.json"):
+    request = micro.copied(finished.request, tmp_path, methods=("baseline",), settings=micro.SETTINGS)
+    for path in (request.runs / "records" / "corpus").glob("*.json"):
         if not path.name.startswith(("teacher", "baseline")):
             path.unlink()
-    return Request(
-        **(vars(finished.request) | {"runs": tmp_path / "runs", "methods": ("baseline",), "settings": micro.SETTINGS})
-    )
+    return request
 
 
 def with_metrics(wanted: Request, *metrics: str) -> Request:
-    return Request(**(vars(wanted) | {"metrics": metrics}))
-
-
-def found(wanted: Request) -> list:
-    return [stored.record for stored in read_records([wanted.runs / "records"]).records]
+    return replace(wanted, metrics=metrics)
 
 
 def bare(record) -> dict:
@@ -158,14 +153,14 @@ def bare(record) -> dict:
 
 
 def test_a_metric_asked_for_later_scores_what_is_there(copy):
-    before = found(copy)
+    before = micro.records(copy.runs)
     for kind in ("student", "teacher", "text"):
         shutil.rmtree(copy.runs / "artifacts" / kind)  # nothing of these is needed
     accesses = (copy.runs / "test-access.jsonl").read_bytes()
     asked = with_metrics(copy, "legacy-bleu")
     outcome, _ = micro.run_here(asked)
     assert (outcome.trained, outcome.failures, outcome.unscored) == (2, {}, {})
-    after = found(copy)
+    after = micro.records(copy.runs)
     assert [bare(record) for record in after] == [bare(record) for record in before]
     assert (copy.runs / "test-access.jsonl").read_bytes() == accesses
     score = LegacyBleu("bb").scorer("cpu")
@@ -185,7 +180,7 @@ def test_a_metric_asked_for_later_scores_what_is_there(copy):
 
     assert missing(prepare(asked)) == missing(prepare(copy)) == ()
     assert micro.run_here(copy)[0].trained == 0
-    assert found(copy) == after  # not asked for this time, and still there
+    assert micro.records(copy.runs) == after  # not asked for this time, and still there
 
 
 def test_metrics_add_up_and_survive_a_lost_record(copy, checkpoint):
@@ -216,7 +211,7 @@ def test_metrics_add_up_and_survive_a_lost_record(copy, checkpoint):
 
 def test_a_metric_that_fails_costs_no_row(copy, monkeypatch):
     monkeypatch.setattr("bench.request.chosen_metric", lambda wanted, language: Broken())
-    before = found(copy)
+    before = micro.records(copy.runs)
     outcome, _ = micro.run_here(with_metrics(copy, "broken"))
     assert outcome.failures == {}
     assert len(outcome.unscored) == 2
@@ -224,7 +219,7 @@ def test_a_metric_that_fails_costs_no_row(copy, monkeypatch):
     assert any(
         name.startswith("baseline.1-1.quick.") and name.endswith(", seed 1, broken") for name in outcome.unscored
     )
-    assert found(copy) == before
+    assert micro.records(copy.runs) == before
 
 
 class Broken(metrics_module.Metric):
@@ -257,7 +252,7 @@ def test_a_metric_makes_no_other_row_and_no_other_scores(finished, monkeypatch):
     assert ids[0] == ids[1] == ids[2]
     assert {len(row.metrics) for row in asked.rows} == {1}
     assert asked.rows[0].metrics[0].key != newer.rows[0].metrics[0].key
-    assert "metric" not in found(finished.request)[0].engine
+    assert "metric" not in micro.records(finished.request.runs)[0].engine
 
 
 def test_two_seeds_of_a_metric_are_two_tasks(tmp_path):

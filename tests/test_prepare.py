@@ -1,4 +1,4 @@
-"""What a run refuses before any work, and what it settles."""
+"""What a run refuses before any work, and how it shares out threads."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from plugins import plug_in
 
 from bench import request as request_module
 from bench.errors import UsageError
-from bench.recorder import command
 from bench.run import prepare
 
 
@@ -61,19 +60,3 @@ def test_the_threads_are_shared_out(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(request_module, "default_slots", lambda device: request_module.Slots(8, 1))
     slots = [prepare(micro.request(tmp_path, corpus=corpus, workers=n)).slots for n in (None, 2, 100)]
     assert [(each.workers, each.threads) for each in slots] == [(8, 1), (2, 4), (100, 1)]
-
-
-def test_the_command_of_a_record_makes_its_row_again(tmp_path):
-    request = request_module.Request(
-        methods=("all",), dataset=str(tmp_path / "my.corpus"), languages=("aa", "bb"), seeds=2, workers=3,
-        runs=tmp_path,
-        settings={"word_level.alpha": 0.5, "tie_kd.top_k": 5, "train_pairs": 9, "training.betas": [0.5, 0.6],
-                  "word_level.divergence": "reverse kl", "a2d.x": True},
-    )  # fmt: skip
-    assert command(request, "cuda:1", "word_level") == (
-        "python -m bench run --methods word_level --dataset my.corpus --langs aa,bb --preset quick --device cuda "
-        "--seeds 2 --workers 3 --set word_level.alpha=0.5 --set train_pairs=9 --set 'training.betas=[0.5, 0.6]' "
-        "--set 'word_level.divergence=reverse kl'"
-    )
-    assert "--methods baseline" in command(request, "cpu", "teacher")
-    assert "--set a2d.x=true" in command(request, "cpu", "a2d")

@@ -1,4 +1,4 @@
-"""Whole runs, small: all rows are filled and all is recorded, a broken method costs its rows, changes are noticed."""
+"""Whole runs, small: all rows are filled and recorded, a broken method costs its own, and what stops a run is told."""
 
 import json
 import os

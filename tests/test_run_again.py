@@ -9,8 +9,7 @@ import micro
 import pytest
 
 from bench.recorder import Recorder
-from bench.records import parse_record, read_records
-from bench.request import Request
+from bench.records import parse_record
 from bench.run import missing, prepare
 
 
@@ -18,20 +17,18 @@ def modified(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_run_again_does_nothing_and_changes_nothing(finished):
-    before = modified(finished.request.runs / "artifacts") | modified(finished.request.runs / "records")
-    outcome, printed = micro.run_here(finished.request)
-    assert (outcome.trained, outcome.failures, outcome.rows) == (0, {}, 9)
-    assert "tasks to do" not in printed
-    assert modified(finished.request.runs / "artifacts") | modified(finished.request.runs / "records") == before
-
-
 @pytest.fixture
 def copy(finished, tmp_path):
     """A copy of the finished run that may be changed."""
-    runs = tmp_path / "runs"
-    shutil.copytree(finished.request.runs, runs)
-    return Request(**(vars(finished.request) | {"runs": runs}))
+    return micro.copied(finished.request, tmp_path)
+
+
+def test_the_same_run_again_does_nothing_and_changes_nothing(copy):
+    before = modified(copy.runs / "artifacts") | modified(copy.runs / "records")
+    outcome, printed = micro.run_here(copy)
+    assert (outcome.trained, outcome.failures, outcome.rows) == (0, {}, 9)
+    assert "tasks to do" not in printed
+    assert modified(copy.runs / "artifacts") | modified(copy.runs / "records") == before
 
 
 def test_lost_or_damaged_records_are_written_again_without_training(copy):
@@ -71,7 +68,7 @@ def test_a_finished_row_needs_only_its_scores(copy):
 
 def test_another_number_of_seeds_trains_no_finished_row_again(copy):
     """Not even one whose models were removed; its record says how many are asked for now."""
-    before = {stored.record.row: stored.record for stored in read_records([copy.runs / "records"]).records}
+    before = {record.row: record for record in micro.records(copy.runs)}
     for kind in ("student", "teacher", "text"):
         shutil.rmtree(copy.runs / "artifacts" / kind)
     more = replace(copy, seeds=2)
@@ -79,8 +76,8 @@ def test_another_number_of_seeds_trains_no_finished_row_again(copy):
     for row in prepare(more).plan.rows:
         if row.seed == 1:
             Recorder(prepare(more)).record(row)
-    for stored in read_records([copy.runs / "records"]).records:
-        record, old = stored.record, before[stored.record.row]
+    for record in micro.records(copy.runs):
+        old = before[record.row]
         assert record.recipe == old.recipe | {"seeds": 2}
         assert "--seeds 2" in record.command
         assert record.model_copy(update={k: getattr(old, k) for k in ("recipe", "command", "created")}) == old
@@ -98,7 +95,7 @@ def test_lost_scores_are_made_from_the_models_that_are_there(copy):
 def test_a_file_that_cannot_be_imported_breaks_nothing_and_is_told(copy, tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "broken.py").write_text("import no_such_package")
-    outcome, printed = micro.run_here(Request(**(vars(copy) | {"methods_dir": tmp_path / "more"})))
+    outcome, printed = micro.run_here(replace(copy, methods_dir=tmp_path / "more"))
     assert (outcome.failures, outcome.trained) == ({}, 0)
     assert "left out: broken: " in printed
     assert "No module named 'no_such_package'" in printed

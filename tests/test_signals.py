@@ -20,7 +20,6 @@ from bench.errors import DataError
 from bench.explain import explain
 from bench.method import Runner, total
 from bench.phases import carry_out
-from bench.records import read_records
 from bench.registry import load_methods
 from bench.request import resolve
 from bench.toy import STUDENT, TEACHER, TRAINING, VOCABULARY, Toy, toy_batch, toy_teacher
@@ -284,7 +283,7 @@ def test_a_run_with_cached_signals_says_so_and_charges_them(corpus, tmp_path):
     )
     outcome, _ = micro.run_here(wanted)
     assert not outcome.failures
-    found = {each.record.method.name: each.record for each in read_records([wanted.runs / "records"]).records}
+    found = {record.method.name: record for record in micro.records(wanted.runs)}
     record = found["word_level"]
     assert record.recipe["signals"] == {"kind": "cached", "top_k": 6}
     assert "--teacher-signals cached" in record.command

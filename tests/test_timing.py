@@ -79,8 +79,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 @pytest.fixture
 def copy(finished, tmp_path: Path) -> Request:
     """A copy of the micro run of all methods, none of them timed."""
-    shutil.copytree(finished.request.runs, tmp_path / "runs")
-    return replace(finished.request, runs=tmp_path / "runs", speed=True)
+    return micro.copied(finished.request, tmp_path, speed=True)
 
 
 def timed(request: Request) -> str:

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from micro import ROOT, arguments, done, request, results, run_here
+from micro import ROOT, arguments, done, records, request, results, run_here
 from plugins import SOME_FAIL, searching
 from workers import alive, wait_for
 
-from bench.records import read_records
 from bench.track import Experiment, Tracking
 
 WORKING = """
@@ -157,13 +156,13 @@ def test_a_run_tracks_its_rows_and_trials_and_those_that_failed_and_goes_on_wher
     run_here(wanted)
     folder = wanted.runs / "comet"
     archives = {path.name: path for path in folder.glob("*.zip")}
-    records = {each.record.row: each.record for each in read_records([wanted.runs / "records"]).records}
-    dataset = next(iter(records.values())).dataset
+    rows = {record.row: record for record in records(wanted.runs)}
+    dataset = next(iter(rows.values())).dataset
     tracked = {name: json.loads(path.read_text()) for name, path in archives.items()}
-    assert {f"{dataset}.{row}.s1.zip" for row in records} == {name for name in archives if name.endswith(".s1.zip")}
+    assert {f"{dataset}.{row}.s1.zip" for row in rows} == {name for name in archives if name.endswith(".s1.zip")}
     trials = {name: each for name, each in tracked.items() if not name.endswith(".s1.zip")}
     assert len(trials) == 4
-    (picky,) = (record for record in records.values() if record.method.name == "picky")
+    (picky,) = (record for record in rows.values() if record.method.name == "picky")
     assert picky.sweep is not None
     for trial in picky.sweep.trials:
         (found,) = (

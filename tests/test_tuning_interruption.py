@@ -8,7 +8,7 @@ from pathlib import Path
 
 import micro
 import pytest
-from workers import wait_for
+from workers import processes, wait_for
 
 
 def made(folder: Path, kind: str) -> int:
@@ -18,13 +18,7 @@ def made(folder: Path, kind: str) -> int:
 
 def children(pid: int) -> list[int]:
     """The processes that the fork server of a driver has started."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
+    parents = {child: int(fields[1]) for child, fields in processes()}
     servers = {child for child, parent in parents.items() if parent == pid}
     return [child for child, parent in parents.items() if parent in servers]
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,13 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = LONGEST_W
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.005)
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """All that run: the number of each, and from its state on what the kernel tells (proc_pid_stat(5))."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            yield int(path.parent.name), path.read_text().rpartition(")")[2].split()
 
 
 def alive(pid: int) -> bool:
