@@ -59,7 +59,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[EncodedCorpus]:
 
 @pytest.fixture(scope="session")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """All methods."""
+    """A micro run of all methods."""
     folder = tmp_path_factory.mktemp("finished")
     wanted = micro.request(folder, "all", corpus=corpus, settings=micro.ALL_METHODS)
     return Finished(wanted, *micro.run_here(wanted))
@@ -67,7 +67,7 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
 @pytest.fixture(scope="session")
 def tuned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Two methods and the plain student, three trials each, two seeds."""
+    """A micro run of two methods and the plain student, three trials each, two seeds."""
     folder = tmp_path_factory.mktemp("tuned")
     wanted = micro.request(folder, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
     made = Finished(wanted, *micro.run_here(wanted))

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 import bench
-from bench.records import read_records
+from bench.records import Stored, read_records
 from bench.request import Request
 from bench.results import Record
 from bench.run import Outcome, run
@@ -137,7 +137,7 @@ def done(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[
 def results(runs: Path) -> dict[str, tuple[Any, ...]]:
     """For each record: BLEU and hypotheses of every set, or the reason of its failure."""
     found: dict[str, tuple[Any, ...]] = {}
-    for stored in read_records([runs / "records"]).records:
+    for stored in _stored(runs):
         record = stored.record
         scores = tuple((name, score.bleu, stored.hypotheses(name)) for name, score in record.scores.items())
         found[f"{record.row}@{record.seed}"] = scores or (record.reason,)
@@ -146,9 +146,14 @@ def results(runs: Path) -> dict[str, tuple[Any, ...]]:
 
 def records(runs: Path) -> list[Record]:
     """All records of a run folder."""
+    return [stored.record for stored in _stored(runs)]
+
+
+def _stored(runs: Path) -> tuple[Stored, ...]:
     reading = read_records([runs / "records"])
+    assert reading.records
     assert not reading.problems, reading.problems
-    return [stored.record for stored in reading.records]
+    return reading.records
 
 
 def studies(runs: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -183,5 +188,6 @@ def interruptions(runs: Path) -> float:
         assert phases.keys() == record.walls.keys() == set(record.artifacts.values()), record.row
         for artifact, wall in record.walls.items():
             apart = abs(phases[artifact] - wall)
-            assert apart < max(0.02 * wall, 0.2), (artifact, phases[artifact], wall)  # of a busy machine's scheduler
+            # 0.2 s are a busy machine's scheduler.
+            assert apart < max(0.02 * wall, 0.2), (artifact, phases[artifact], wall)
     return sum(lost.values())

@@ -28,12 +28,13 @@ SEARCHED = """
         weight: float = setting(0.4, "A weight.", ge=0, le=1, search=Range(0.0, 1.0))
 
     def loss"""
+"""What ``searching`` puts before the loss."""
 SOME_FAIL = 'if self.settings.weight > 0.5: raise ValueError("too heavy")'
 """For ``searching``: trials of large weights fail."""
 
 
 def plug_in(folder: Path, name: str, deed: str = "pass", *, planning: str = "pass") -> None:
-    """A method that does ``deed`` with each loss ``nll``, and ``planning`` when its stages are asked for."""
+    """Write a method that does ``deed`` once its loss ``nll`` is there, and ``planning`` before it gives its stages."""
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text(PLUG_IN.format(name=name, deed=deed, planning=planning), encoding="utf-8")
 

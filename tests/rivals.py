@@ -1,13 +1,13 @@
 """How fast fairseq trains and translates beside this project, and CTranslate2 translates. Run by hand, on a machine
-that does nothing else, for 15 minutes, and 20 more the first time:
+that does nothing else, for 15 minutes on two cores, and 20 more the first time:
 
     python tests/rivals.py FAIRSEQ DATA WORK [DOCS]
 
 FAIRSEQ is the Python of an environment with fairseq 0.12.2 and the same PyTorch, DATA the folder of data sets, of which
 Multi30k is used. The teacher that all three translate with is trained first and kept in WORK: only the first time takes
-so long, and after a change of the preset WORK must be emptied. ``rivals.json`` and ``rivals.md`` are written into the
-folder DOCS (docs by default). All programs have as many threads as there are cores that the process may use, so that
-``taskset -c 0`` before the command makes it one; what DOCS holds of other numbers of threads stays.
+so long, and after a change of the preset WORK must be emptied, and ``rivals.json`` removed. This and ``rivals.md`` are
+written into the folder DOCS (docs by default). All programs have as many threads as there are cores that the process
+may use: ``taskset -c 0 python ...`` measures with one. What DOCS holds of other numbers of threads stays.
 
 fairseq 0.12.2 runs on Python 3.10, with omegaconf 2.0.6 and hydra-core 1.0.7, which want a pip before 24.1. Its archive
 on PyPI lacks the source of an extension: leave those under "from torch.utils import cpp_extension" out of its setup.py,
@@ -49,7 +49,7 @@ class Comparison:
 
     threads: int
     conditions: str
-    """The machine and the versions."""
+    """Machine and versions."""
     training: tuple[Training, ...]
     translation: tuple[Translation, ...]
 
@@ -62,22 +62,24 @@ def page(sizes: Preset, comparisons: Sequence[Comparison]) -> str:
 
 The same data, sizes and threads, and for translation the same weights. Each program has a process of its own, and all
 are timed in turn: medians of {ROUNDS} rounds, and in brackets their spread (highest less lowest, by the median). Ratios
-are taken within each round. What differs by less than the spread may not differ. The numbers are in
+are taken within each round. What differs by less than the spread may not differ. Compare within a section:
+each was measured at another time, that of one thread with all programs bound to one core. The numbers are in
 [rivals.json](rivals.json); `tests/rivals.py` measures them and says how.
 
 Training: models and recipe of the preset `{sizes.name}`: width {sizes.student.width}, student {student} and teacher
 {teacher}, at most {sizes.training.batch_tokens:,} tokens of the longer side a batch, padding included, fp32; the
 training text of {DATASET} in {sizes.tokenizer.vocabulary:,} pieces. Each program chooses its own batches. fairseq's are
-made before its clock starts, ours while it runs. The last column is ours: operations on real tokens a second, by those
-of a product of two matrices of {CPU_SIZE:,} rows and columns in the same rounds, by the faster of two libraries.
+made before its clock starts, ours while it runs. The last column of these tables is ours: operations on real tokens a
+second, by those of a product of two matrices of {CPU_SIZE:,} rows and columns in the same rounds, by the faster of two
+libraries.
 
 Translation: {translation[0].sentences:,} sentences of {TEST} with the {teacher} teacher after {TEACHER_TOKENS:,} target
 tokens of training, in fp32; one at a time the first {translation[-1].sentences}, whose BLEU is that of so few. Clocks
 run to target ids, with batching and padding. CTranslate2's include the way to its process and back, and from ids to
 pieces and back; fairseq's the way back only, its sources being sent and sorted before. The limit of length is the same
 for all, but that fairseq and CTranslate2 apply that of the longest sentence to the whole batch. With beams, all three
-stop once as many hypotheses have finished as the beam is wide. CTranslate2 is one worker with all threads; several
-workers, and int8, are not compared.
+stop once as many hypotheses have finished as the beam is wide. CTranslate2 is one worker with as many threads as the
+others; several workers, and int8, are not compared.
 
 {"".join(map(section, comparisons)).rstrip()}
 """
@@ -129,6 +131,7 @@ def main(python: str, data: Path, work: Path, docs: Path) -> None:
     import ctranslate2
 
     torch.set_num_threads(usable_cores())
+    known = measured(docs)
     prepared, watch = prepare(data, work), CpuWatch()
     with tempfile.TemporaryDirectory() as folder:
         with Fairseq(
@@ -147,8 +150,7 @@ def main(python: str, data: Path, work: Path, docs: Path) -> None:
         conditions += f" ({shared})"
     docs.mkdir(parents=True, exist_ok=True)
     newest = Comparison(usable_cores(), conditions, tuple(training), tuple(translation))
-    others = [each for each in measured(docs) if each.threads != newest.threads]
-    found = sorted([newest, *others], key=lambda each: each.threads)
+    found = merged(newest, known)
     write_json(docs / NUMBERS, [asdict(each) for each in found])
     write_text(docs / "rivals.md", page(prepared.sizes, found))
 
@@ -157,6 +159,12 @@ def measured(docs: Path) -> list[Comparison]:
     """What the folder holds."""
     numbers = docs / NUMBERS
     return TypeAdapter(list[Comparison]).validate_json(numbers.read_bytes()) if numbers.exists() else []
+
+
+def merged(newest: Comparison, known: Sequence[Comparison]) -> list[Comparison]:
+    """All by their threads; the newest replaces what is known of as many."""
+    others = [each for each in known if each.threads != newest.threads]
+    return sorted([newest, *others], key=lambda each: each.threads)
 
 
 def released(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import micro
 import pytest
 from factories import make_failed, make_record, make_sweep, plain, store, tuned
 
@@ -135,8 +136,7 @@ def test_a_row_that_was_run_here_has_its_artifacts(finished):
 
 
 def test_a_run_after_a_raised_version_or_a_lost_artifact_is_foretold(finished, tmp_path, monkeypatch):
-    runs = tmp_path / "runs"
-    shutil.copytree(finished.request.runs, runs)
+    runs = micro.copied(finished.request, tmp_path).runs
     shutil.rmtree(next(iter((runs / "artifacts" / "tokenizer").glob("[0-9a-f]*"))))
     found = explain(runs, "word_level.1-1")
     assert "not here" in found

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import rivals_fairseq
 import torch
-from rivals import Comparison, measured, page
+from rivals import Comparison, measured, merged, page
 from rivals_fairseq import Fairseq, fairseq_weights, ours, theirs
 from rivals_measured import (
     CTRANSLATE2,
@@ -170,6 +170,13 @@ def test_the_page_shows_rates_ratios_and_who_translates_alike():
     assert "|  | CTranslate2 | 60.0 [0%] | 0.50 [10%] | 100.0% | 27.0 |" in shown
     assert re.findall("^## .*", shown, re.MULTILINE) == ["## One thread", "## 2 threads"]
     assert shown.endswith("\n\nMeasured on a machine.\n")
+
+
+def test_what_was_measured_with_other_numbers_of_threads_stays(tmp_path):
+    assert measured(tmp_path) == []
+    one, two, four, newer = (Comparison(n, name, (), ()) for n, name in ((1, "a"), (2, "b"), (4, "c"), (2, "d")))
+    assert merged(two, [one, four]) == [one, two, four]
+    assert merged(newer, [one, two, four]) == [one, newer, four]
 
 
 def test_the_published_page_has_the_published_numbers():

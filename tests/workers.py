@@ -106,8 +106,9 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = LONGEST_W
 def processes() -> Iterator[tuple[int, list[str]]]:
     """All that run: the number of each, and from its state on what the kernel tells (proc_pid_stat(5))."""
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            yield int(path.parent.name), path.read_text().rpartition(")")[2].split()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            text = path.read_text()
+            yield int(path.parent.name), text.rpartition(")")[2].split()
 
 
 def alive(pid: int) -> bool:
@@ -161,7 +162,7 @@ def _announce_and_sleep(task: Node, report: Report) -> None:
 
 def _meet(task: Node, report: Any) -> None:
     """End only when another process does this too."""
-    wait_for(lambda: len(list(Path(task.folder).glob("*.pid"))) > 1, "the other one", 20)
+    wait_for(lambda: len(list(Path(task.folder).glob("*.pid"))) > 1, "the other one", PATIENCE)
 
 
 def _threads(task: Node, report: Any) -> None:
