@@ -21,7 +21,6 @@ from bench.measure.speed import Job, Measured, Way, result_file
 from bench.phases import PhaseError, carry_out
 from bench.phases.speed import _in_a_process
 from bench.recorder import finished_record
-from bench.records import read_records
 from bench.request import Request
 from bench.results import Record
 from bench.run import missing, prepare
@@ -31,9 +30,7 @@ QUICK = {"speed.sentences": 4, "speed.latency_sentences": 1, "speed.minimum_seco
 
 
 def records(request: Request) -> dict[tuple[str, int], Record]:
-    reading = read_records([request.runs / "records"])
-    assert reading.problems == ()
-    return {(each.record.method.name, each.record.seed): each.record for each in reading.records}
+    return {(record.method.name, record.seed): record for record in micro.records(request.runs)}
 
 
 def made_up(job: Job) -> Measured:
