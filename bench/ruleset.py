@@ -103,8 +103,8 @@ class Ruleset:
     def _quality(self) -> list[str]:
         return [
             f"The checkpoint is chosen on {self.selection} text. Test text is decoded with the final model of each run "
-            "only, each test set once unless that was interrupted. Every time is logged in the record and shown on the "
-            "row's page, which says so where a record has no log.",
+            "only, each test set once, or again where that was interrupted or its outputs were lost. Every time is "
+            "logged in the record and shown on the row's page, which says so where a record has no log.",
             f"A table is ordered by the mean {self.metric} over seeds on its first test set, computed by sacreBLEU on "
             "detokenised text; the signature is given with each score.",
             f"A row is placed only when every seed that its run asked for, and at least {self.seeds}, has finished and "
@@ -160,9 +160,10 @@ class Ruleset:
             "Costs are device time: wall time, times the devices that worked together. The first of three totals is "
             "the training of the student alone. The second adds what its method needed of the teacher: its passes "
             "during the training, its run over the text where signals are cached, or the decoding of the corpus. The "
-            "third adds the teacher's own training. What several rows rest on, such as a teacher or a run that "
-            "delivers several students, is divided by their number, each seed counted apart; so are the trials that "
-            "all seeds of a row share.",
+            "third adds the teacher's own training. What several rows of a table rest on, such as a teacher or a run "
+            "that delivers several students, is divided by their number, each seed counted apart; so are the trials "
+            "that all seeds of a row share. In the charts each student of such a run stands at what the whole of it "
+            "took.",
             "Tokenizer, encoding, the trials behind the settings, and evaluation are in the ledger on a row's page and "
             "in its total of everything. What was lost when a process was killed, and what measuring speed took, is "
             "shown and charged to nothing, as is the counting of operations; but in a training one update in a hundred "
@@ -181,6 +182,10 @@ class Ruleset:
             "reader would prefer.",
             "A recipe that all methods share suits some of them better than the one that they were published with. "
             "Figures of another recipe, such as those of the papers, cannot be compared with these.",
+            "A budget that ends while students still learn compares how fast methods learn, not how far they get; a "
+            "table says where that is so. It is hardest on a method whose training has several stages, as AIO-KD's "
+            "has: they share the budget, and each warms up anew. And it favours the teacher's translations where they "
+            "are shorter than the references: as many target tokens are more sentences.",
             "Settings are the best of few trials, drawn from ranges that whoever wrote the method chose.",
             "The embedded data set is a generated language. It shows how methods compare in small, not how well they "
             "would translate.",

@@ -161,6 +161,17 @@ class Table:
         found = Counter(name for row in self.placed or self.rows if (name := row.machine))
         return max(found, key=lambda each: (found[each], each), default=None)
 
+    @cached_property
+    def still_learning(self) -> tuple[int, int]:
+        """The trainings of placed students whose best checkpoint was their last, and all of which that is known."""
+        curves = {
+            tuple(sorted(runs_of(record))) or (record.row, record.seed): (training.curve[-1].update, training)
+            for row in self.placed
+            for record in row.finished
+            if record.role != "teacher" and (training := record.training) and training.curve
+        }
+        return sum(last == training.best_update for last, training in curves.values()), len(curves)
+
     def reshaped(self, row: Row) -> bool:
         """Whether a row's model has another shape than the plain student's: what it gains is not the method's alone."""
         models = [each.sample.model for each in (self.baseline, row) if each and each.sample.model]
@@ -269,8 +280,12 @@ def _difference(row: Sequence[Record], plain: Sequence[Record]) -> Difference | 
 
 def runs(row: Row) -> set[str]:
     """The artifacts of its finished seeds' trainings."""
-    phases = (phase for record in row.finished for phase in record.phases)
-    return {phase.artifact for phase in phases if phase.kind == "training" and phase.artifact}
+    return {run for record in row.finished for run in runs_of(record)}
+
+
+def runs_of(record: Record) -> set[str]:
+    """The artifacts of a record's own training."""
+    return {phase.artifact for phase in record.phases if phase.kind == "training" and phase.artifact}
 
 
 def _bleu(records: Sequence[Record]) -> list[float]:
@@ -282,8 +297,8 @@ def shared(records: Iterable[Record], withdrawn: Collection[tuple[str, str]] = (
 
     A record counts the rows of its own run only; others may have joined since. An artifact that two machines made, or
     one machine twice, took work each time. The teacher's own row carries its training whole, and the students that came
-    out of it carry it once more among them. A row's own training is divided within its table only: the same row in
-    another table, by another recipe, is no student more.
+    out of it carry it once more among them. All is divided within a table only: what stands in another table, by
+    another recipe or with settings chosen otherwise, must not make this one's rows look cheaper.
 
     Args:
         withdrawn: data set and row of those that take no share from the others.
@@ -308,13 +323,10 @@ def shared(records: Iterable[Record], withdrawn: Collection[tuple[str, str]] = (
 
 
 def _work(record: Record) -> tuple[tuple[str, str | None, str, float, str], ...]:
-    """For each phase, what makes it one piece of work with that of another record."""
+    """For each phase, what makes it one piece of work with that of another record of its table."""
     # The same work in the same time was done once, however many tasks ran beside it for this row or for another.
     place, table = record.environment.cpu, comparable(record)
-    return tuple(
-        (phase.kind, phase.artifact, place, phase.seconds, table if phase.kind == "training" else "")
-        for phase in record.phases
-    )
+    return tuple((phase.kind, phase.artifact, place, phase.seconds, table) for phase in record.phases)
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], tuple[str, str]]) -> list[tuple[Record, ...]]:

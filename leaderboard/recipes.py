@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench import ENGINE
 from bench.config import presets
 from bench.results import Record
 
@@ -58,18 +59,19 @@ def largest_batch(record: Record) -> int:
 
 
 def own_recipe(record: Record, others: Iterable[Record]) -> tuple[str, ...]:
-    """What sets the record's recipe apart, as ``key = value``: from its preset as it is now, whether or not another
-    table stands beside it, and in what no preset says from the others of its data set and preset.
+    """What sets the record's recipe apart, as ``key = value``: from its preset and from the code's versions as they are
+    now, whether or not another table stands beside it, and in what neither says from the others of its data set and
+    preset.
 
     A preset that is not known is taken from these others too. Budget, track and number of trials are not among it: a
     table names them anyway.
     """
     alike = [other for other in others if (other.dataset, other.preset) == (record.dataset, record.preset)]
     searches = [_search(other) for other in alike if trials_asked(other) > 1 and other.track == record.track]
-    known = presets().get(record.preset)
+    known, circumstances = presets().get(record.preset), _circumstances(record)
     return (
         *distinguishing(_fixed(record.recipe), map(_fixed, [known.recipe()] if known else (o.recipe for o in alike))),
-        *distinguishing(_circumstances(record), map(_circumstances, alike)),
+        *distinguishing(circumstances, [*map(_circumstances, alike), circumstances | {"engine": ENGINE}]),
         *distinguishing(_search(record), searches),
     )
 

@@ -23,6 +23,8 @@ class Headline:
     """None where there is none to show beside the others."""
     note: str
     """What the reader must know of it; empty if nothing."""
+    bleu_difference: float | None = None
+    """BLEU of the engine's outputs for the timed sentences, less that of the project's own in float32."""
 
 
 def measured(row: Row, fingerprint: str | None = None) -> tuple[Record, Speed] | None:
@@ -88,7 +90,7 @@ def _headline(speed: Speed, engine: str, precision: str) -> Headline:
     timing = _best(each) if each else None
     if each is None or timing is None:
         return Headline(None, "failed" if each and each.failure else "not measured")
-    return Headline(timing, "; ".join(warnings(speed, timing)))
+    return Headline(timing, "; ".join(warnings(speed, timing)), each.bleu_difference)
 
 
 def _best(engine: EngineSpeed) -> Timing | None:

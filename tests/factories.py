@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import ENGINE
 from bench.config import Depth, ModelConfig, preset
 from bench.measure.quality import score
 from bench.measure.statistics import sentence_statistics, statistics_content
@@ -120,7 +121,7 @@ def make_record(
         "energy": "not measured: made up",
         "budget": {"kind": "tokens", "limit": 180_000, "spent": 180_400},
         "data_sha256": "d" * 64,
-        "engine": {"student": 1},
+        "engine": {"student": ENGINE["student"]},
         "training": Training(
             target_tokens=180_400,
             updates=310,

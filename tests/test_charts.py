@@ -125,6 +125,25 @@ def test_a_cost_of_nothing_makes_the_axis_linear():
     assert chart.marks[0].x == 5.36
 
 
+def test_a_student_stands_at_what_its_whole_run_took():
+    """Its share would make one of three students cheaper than the plain student, though it takes twice as long."""
+    runs = [
+        record.model_copy(update={"phases": (Phase(name="t", kind="training", seconds=120.0, artifact=str(seed)),)})
+        for depth in (Depth(2, 2), Depth(3, 2), Depth(3, 3))
+        for seed, record in enumerate(seeds("m", [20.0] * 3, depth=depth))
+    ]
+    table = table_of([*plain(training_seconds=60.0), *runs])
+    assert {row.costs[0].seconds.mean for row in table.rows if row.sample.method.name == "m"} == {40.0}
+    _, chart = cost_charts(table, looks(table.rows), {})[0]
+    tips = {mark.tip[0]: mark.tip[2:] for mark in chart.marks}
+    assert tips["M 3-3"] == ("2 min 00 s of device time, for all 3 students of its run", "on the Pareto front")
+    assert tips["Baseline 2-2"] == ("1 min 00 s of device time", "on the Pareto front")
+    assert "takes no less" in chart.text
+    apart = table_of([*plain(), *seeds("n", [20.0] * 3)])
+    _, alone = cost_charts(apart, looks(apart.rows), {})[0]
+    assert "takes no less" not in alone.text
+
+
 def fast(record: Record, sentences: float, fingerprint: str = "f" * 64) -> Record:
     timing = Timing(
         beam=4, mode="best batch", batch_tokens=4096, passes=5, seconds=2.0, spread=0.5,
@@ -146,6 +165,26 @@ def test_only_speeds_of_one_go_are_set_side_by_side():
     assert {mark.tip[0] for mark in chart.marks} == {"M1 2-2", "M2 2-2"}
     assert chart.marks[1].tip[2] == "200.0 sentences a second, beam 4, best batch; spread 50 %"
     assert "more is better \u2192" in chart.across.title
+
+
+def test_an_engine_with_other_outputs_says_how_far_their_bleu_is():
+    def quantised(record: Record, difference: float) -> Record:
+        found = fast(record, 100.0)
+        (engine,) = found.speed.engines
+        changed = engine.model_copy(
+            update={"engine": "ctranslate2", "precision": "int8", "bleu_difference": difference}
+        )
+        return found.model_copy(update={"speed": found.speed.model_copy(update={"engines": (engine, changed)})})
+
+    names = {"m": -1.25, "n": 0.001}
+    rows = [quantised(record, change) for name, change in names.items() for record in seeds(name, [20.0] * 3)]
+    table = table_of([*plain(), *rows])
+    charts = dict(speed_charts(table, looks(table.rows), {}))
+    tips = {mark.tip[0]: mark.tip[2] for mark in charts["CTranslate2 int8"].marks}
+    assert "; outputs of \u22121.25 BLEU;" in tips["M 2-2"]
+    assert "outputs of" not in tips["N 2-2"]
+    assert "outputs are others" in charts["CTranslate2 int8"].text
+    assert "outputs are others" not in charts["PyTorch"].text
 
 
 def test_rows_of_one_run_look_alike_and_are_joined():

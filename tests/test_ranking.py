@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 from factories import make_failed, make_hypotheses, make_record, make_sweep, plain, seeds, tuned
 
+from bench import ENGINE
 from bench.config import Depth
 from bench.results import Phase
 from bench.ruleset import RULES, Ruleset
@@ -66,8 +67,8 @@ def test_a_failed_seed_names_no_machine():
     assert table.machines == (machine(plain()[0].environment),)
 
 
-def test_the_same_student_of_another_table_takes_no_share_of_a_training():
-    """One teacher is divided over the rows of both tables; each row's own training stands whole in each."""
+def test_the_rows_of_another_table_take_no_share_of_what_these_rest_on():
+    """One teacher stands whole in each table, and so does each row's own training: no table makes another cheaper."""
     phases = (
         Phase(name="teacher training", kind="teacher", seconds=60.0, artifact="t"),
         Phase(name="student training", kind="training", seconds=10.0, artifact="p"),
@@ -76,7 +77,7 @@ def test_the_same_student_of_another_table_takes_no_share_of_a_training():
     records = [*plain(phases=phases), *plain(phases=phases, recipe=other, digest="11111111")]
     first, second = aggregate(records)
     for table in (first, second):
-        assert [phase.shared_by for phase in table.baseline.sample.phases] == [6, 3]
+        assert [phase.shared_by for phase in table.baseline.sample.phases] == [3, 3]
         assert table.family(table.baseline) == (table.baseline,)
 
 
@@ -110,6 +111,22 @@ def test_a_poor_plain_student_with_more_seeds_lowers_no_measure():
     more = plain((1.0,) * 5, digest="11111111", recipe={"seeds": 5})
     (table,) = aggregate([*plain(), *more, *seeds("m", [13.0] * 3)])
     assert table.baseline.sample.row == plain()[0].row
+
+
+def test_a_table_knows_how_many_trainings_were_still_learning():
+    """A run that gave several students counts once, the teacher's and those of rows that are not placed do not."""
+
+    def still(record):
+        return record.model_copy(update={"training": record.training.model_copy(update={"best_update": 310})})
+
+    runs = [
+        record.model_copy(update={"phases": (Phase(name="t", kind="training", seconds=1.0, artifact=str(seed)),)})
+        for depth in (Depth(2, 2), Depth(3, 2))
+        for seed, record in enumerate(map(still, seeds("m", [20.0] * 3, depth=depth)))
+    ]
+    others = [*seeds("teacher", [30.0] * 3, role="teacher"), *seeds("n", [9.0])]
+    (table,) = aggregate([*plain(), *runs, *map(still, others)])
+    assert table.still_learning == (3, 6)
 
 
 def test_a_row_of_another_shape_than_the_plain_students_is_told():
@@ -175,6 +192,11 @@ def test_each_data_set_and_recipe_has_its_own_table_and_baseline():
 def test_a_preset_that_was_changed_says_so_without_another_table_beside_it():
     (table,) = aggregate(plain(recipe={"train_pairs": 500, "search": {**make_record().recipe["search"], "beam": 7}}))
     assert table.own == ("search.beam = 7", "train_pairs = 500")
+
+
+def test_rows_of_an_earlier_version_of_the_code_say_so_without_another_table_beside_them():
+    (table,) = aggregate(plain(engine={"student": ENGINE["student"] - 1, "dev": ENGINE["dev"]}))
+    assert table.own == (f"engine.student = {ENGINE['student'] - 1}",)
 
 
 def test_a_preset_that_is_not_known_is_compared_with_its_other_tables_only():

@@ -13,7 +13,7 @@ from leaderboard.charts.pareto import front, staircase
 from leaderboard.costs import EXTENTS
 from leaderboard.ranking import Row, Table
 from leaderboard.speeds import column, engines, headlines, search, together
-from leaderboard.text import duration, size
+from leaderboard.text import duration, plus_minus, size
 
 FRONT = (
     "The dashed staircase is the Pareto front of the students: none on it is beaten by another student that is better "
@@ -28,6 +28,14 @@ MOST_CHOICES = 6
 HEIGHT = 320
 LEAST_BLEU = 0.1
 """That an upright axis covers."""
+OTHER_OUTPUTS = (
+    "BLEU is that of the project’s own search in float32. This engine’s outputs are others: how far their BLEU "
+    "is from it, on the few dev sentences that were timed, stands at each mark."
+)
+WHOLE_RUNS = (
+    "Where a run gave several students, each stands at what the whole run took: one of them by itself takes no less. "
+    "The table has their shares."
+)
 UNITS = ((3600.0, "device-hours"), (60.0, "device-minutes"), (1.0, "device-seconds"))
 
 Intervals = Mapping[str, tuple[float, float]]
@@ -55,6 +63,8 @@ class _Measure:
     """Whether more of it is better."""
     value: Callable[[Row], tuple[float | None, str]]
     """Of a row: the value in the axis's unit, and as text."""
+    note: str = ""
+    """What the chart's caption says of it."""
 
 
 def size_chart(table: Table, looks: Mapping[str, Look], intervals: Intervals) -> Chart | None:
@@ -68,18 +78,27 @@ def size_chart(table: Table, looks: Mapping[str, Look], intervals: Intervals) ->
 
 
 def cost_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) -> tuple[tuple[str, Chart], ...]:
-    """BLEU against each total of the costs, by the total's name; those that have a chart."""
-    found, costs = [], {row.sample.row: table.timed(row) for row in table.placed}
+    """BLEU against each total of the costs, by the total's name; those that have a chart.
+
+    A student stands at the costs of its whole run, not at its share of them: nobody who needs one student can train a
+    sixth of six.
+    """
+    found, costs = [], {row.sample.row: table.family_costs(row) for row in table.placed if table.timed(row)}
+    families = {row.sample.row: len(table.family(row)) for row in table.placed}
+    note = f" {WHOLE_RUNS}" if any(count > 1 for count in families.values()) else ""
     for place, name in enumerate(EXTENTS):
         seconds = {row: totals[place].seconds.mean for row, totals in costs.items() if totals}
         longest = max(seconds.values(), default=0.0)
         unit, unit_name = next((each for each in UNITS if longest >= 2 * each[0]), UNITS[-1])
 
         def value(row: Row, seconds: Mapping[str, float] = seconds, unit: float = unit) -> tuple[float | None, str]:
-            found = seconds.get(row.sample.row)
-            return (None, "") if found is None else (drawable(found / unit), f"{duration(found)} of device time")
+            if (found := seconds.get(row.sample.row)) is None:
+                return None, ""
+            students = families[row.sample.row]
+            run = f", for all {students} students of its run" if students > 1 else ""
+            return drawable(found / unit), f"{duration(found)} of device time{run}"
 
-        measure = _Measure(f"cost-{place}", f"Quality and cost: {name}", f"Cost in {unit_name}", False, value)
+        measure = _Measure(f"cost-{place}", f"Quality and cost: {name}", f"Cost in {unit_name}", False, value, note)
         if drawn := _chart(table, looks, intervals, measure):
             found.append((name, drawn))
     return tuple(found)
@@ -93,17 +112,21 @@ def speed_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) 
     measured = engines(table, fingerprint)
     shown = {row.sample.row: headlines(row, fingerprint, measured) for row in table.placed}
     for place, (engine, precision) in enumerate(measured):
+        other = {row: round(figures[place].bleu_difference or 0.0, 2) for row, figures in shown.items()}
 
-        def value(row: Row, place: int = place) -> tuple[float | None, str]:
+        def value(row: Row, place: int = place, other: Mapping[str, float] = other) -> tuple[float | None, str]:
             figure = shown[row.sample.row][place]
             if figure.timing is None:
                 return None, ""
-            text = f"{figure.timing.sentences:,.1f} sentences a second, {search(figure.timing)}, best batch"
-            return drawable(figure.timing.sentences), f"{text}; {figure.note}" if figure.note else text
+            said = [f"{figure.timing.sentences:,.1f} sentences a second, {search(figure.timing)}, best batch"]
+            if other[row.sample.row]:
+                said.append(f"outputs of {plus_minus(other[row.sample.row])} BLEU")
+            return drawable(figure.timing.sentences), "; ".join((*said, *([figure.note] if figure.note else [])))
 
         name = column(engine, precision).partition(", ")[2]
         axis = "Sentences a second, beam search"
-        measure = _Measure(f"speed-{place}", f"Quality and speed: {name}", axis, True, value)
+        note = f" {OTHER_OUTPUTS}" if any(other.values()) else ""
+        measure = _Measure(f"speed-{place}", f"Quality and speed: {name}", axis, True, value, note)
         if drawn := _chart(table, looks, intervals, measure):
             found.append((name, drawn))
     return tuple(found[:MOST_CHOICES])
@@ -128,7 +151,7 @@ def _chart(table: Table, looks: Mapping[str, Look], intervals: Intervals, measur
     return Chart(
         name=measure.name,
         title=measure.title,
-        text=_caption([points[n] for n in shown], intervals, len(points) - len(shown)),
+        text=_caption([points[n] for n in shown], intervals, len(points) - len(shown)) + measure.note,
         across=Scale(f"{measure.axis}{', log scale' if ratios else ''}; {direction}", across.ticks()),
         up=Scale(f"BLEU on {table.sample.primary}; more is better \u2191", from_top(up.ticks())),
         numbers=_numbers(points, intervals, best, measure),
