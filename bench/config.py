@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Collection, Mapping
@@ -390,6 +391,14 @@ def preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
         return Preset.model_validate(changed)
     except ValidationError as error:
         raise UsageError(f"preset {name!r}: {explain(error)}") from error
+
+
+def read_value(text: str) -> Any:
+    """The value that is given to ``--set`` as text: what is JSON is read as JSON, anything else is a string."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def explain(error: ValidationError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,14 +143,13 @@ def _languages(given: str | None) -> tuple[str, str] | None:
 
 
 def _settings(given: tuple[str, ...]) -> dict[str, Any]:
-    """``NAME.KEY=VALUE`` as a mapping; a value that is JSON is read as JSON, any other is a string."""
+    """``NAME.KEY=VALUE`` as a mapping."""
+    from bench.config import read_value
+
     settings: dict[str, Any] = {}
     for item in given:
         key, equals, text = item.partition("=")
         if not equals or not key:
             raise UsageError(f"--set takes NAME.KEY=VALUE, got {item!r}.")
-        try:
-            settings[key] = json.loads(text)
-        except ValueError:
-            settings[key] = text
+        settings[key] = read_value(text)
     return settings

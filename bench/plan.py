@@ -109,6 +109,14 @@ class Row:
     metrics: tuple[Task, ...] = ()
     """One for each further metric that was asked for; they rest on the scores and are no part of the row."""
 
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """The addresses of what it consists of, by the names that its record has for them."""
+        return {
+            f"{task.kind}-{task.key[:8]}" if task.kind in ("text", "signals") else task.kind: task.key
+            for task in self.scores.lineage
+        }
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -150,7 +150,7 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
             for task in row.scores.lineage
             if task.kind != "sweep"  # which only gathers: its phase is its trials
         },
-        artifacts=_artifacts(row),
+        artifacts=row.artifacts,
         environment=Environment(
             **model.details["environment"] | {"sacrebleu": scores.details["environment"]["sacrebleu"]}
         ),
@@ -262,7 +262,7 @@ def recorded(prepared: Prepared, row: Row) -> Stored | None:
     record = stored.record
     accesses = {name: len(_accesses(prepared, row, name)) for name in record.test_access}
     logged = accesses == {name: len(times) for name, times in record.test_access.items()}
-    whole = logged and own_artifacts(record) == _artifacts(row) and not check_files(stored)
+    whole = logged and own_artifacts(record) == row.artifacts and not check_files(stored)
     return stored if whole else None
 
 
@@ -314,13 +314,6 @@ def _budget(prepared: Prepared, row: Row, model: Artifact | None) -> BudgetRecor
 
 def _file(row: Row) -> str:
     return f"{row.id}.s{row.seed}.json"
-
-
-def _artifacts(row: Row) -> dict[str, str]:
-    return {
-        f"{task.kind}-{task.key[:8]}" if task.kind in ("text", "signals") else task.kind: task.key
-        for task in row.scores.lineage
-    }
 
 
 def command(request: Request, device: str, method: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bench.data.corpus import ParallelText
 from bench.data.datasets import DATASETS
@@ -18,10 +20,15 @@ from bench.store import content_hash
 class Text:
     """A data set as it is here."""
 
-    identity: str
-    """Its hash, as records have it."""
+    data: Mapping[str, Any]
+    """What identifies it: names, versions and checksums."""
     dev: ParallelText
     tests: Mapping[str, ParallelText]
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of that, as records have it."""
+        return content_hash(self.data)
 
     def sets(self, record: Record) -> dict[str, ParallelText]:
         """All that a row of the record's recipe is scored on; dev is cut as its preset says."""
@@ -51,7 +58,7 @@ class Texts:
             return f"{name} is no data set that comes with the program"
         try:
             splits = DATASETS[name].load(self.data_dir)
-            identity = content_hash(DATASETS[name].identity(self.data_dir))
+            data = DATASETS[name].identity(self.data_dir)
         except DataError as error:
             return str(error).rstrip(".")
-        return Text(identity, splits.dev, splits.tests)
+        return Text(data, splits.dev, splits.tests)

@@ -129,7 +129,7 @@ def make_record(
             padding_share=0.04,
             best_update=300,
             best_dev_loss=3.21,
-            stages=({"name": "training", "updates": 310},),
+            stages=({"name": "training", "tokens": 180_400, "updates": 310},),
             curve=make_curve(),
         ),
         "phases": (

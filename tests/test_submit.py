@@ -163,7 +163,7 @@ def test_a_second_contribution_brings_the_speeds_of_the_later_go(tmp_path, resul
 @pytest.mark.parametrize(
     "change",
     [
-        {"command": "python -m bench run --methods word_level --seeds 5"},
+        {"command": "python -m bench run --methods word_level --workers 5"},
         {"energy": "RAPL"},
         {"created": valid().created - timedelta(days=1)},
         {"walls": valid().walls | {"a1": 60.5, "b" * 8: 2.0}},

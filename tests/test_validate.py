@@ -120,6 +120,47 @@ def test_what_does_not_hold_is_named(tmp_path, change, message):
     assert message in " ".join(verdict.problems)
 
 
+def test_stages_that_its_method_does_not_have_are_found(tmp_path):
+    """Each stage may exceed the budget by a batch: many small ones would make it any budget."""
+    many = [{"name": "training", "tokens": 1, "updates": 1}] * 100
+    rest = {"name": "training", "tokens": 180_300, "updates": 210}
+    found = problems(tmp_path, with_training(stages=(*many, rest))(valid()))
+    assert found == ["its training had 101 stages, and not its method's: training."]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("--set training.learning_rate=0.5", "training.learning_rate = 0.5"),
+        ("--set train_pairs=5", "train_pairs = 5"),
+        ("--set word_level.alpha=0.7", "word_level.alpha = 0.7"),
+        ("--set training.nothing=1", "training.nothing = 1"),
+        ("--seeds 5", "seeds = 5"),
+        ("--trials 6", "tuning.trials = 6"),
+        ("--teacher-signals cached", 'signals.kind = "cached"'),
+        ("--budget tokens:7", "training.target_tokens = 7"),
+        ("--budget wall-clock:e", 'budget.amount = "e"'),
+        (f"--set train_pairs={'[' * 500}", "train_pairs ="),
+    ],
+)
+def test_a_command_that_would_make_another_row_is_found(tmp_path, options, problem):
+    command = f"{valid().command} {options}"
+    assert any(
+        problem in each and "it was not made with that" in each
+        for each in problems(tmp_path, with_fields(command=command)(valid()))
+    )
+
+
+def test_a_command_that_gives_what_the_recipe_has_passes(tmp_path):
+    recipe = valid().recipe
+    options = (
+        f"--set training.learning_rate={recipe['training']['learning_rate']} --set word_level.alpha=0.5 --seeds 1 "
+        f"--trials 1 --track official --teacher-signals exact --set speed.sentences=64 --budget tokens "
+        f"--budget tokens:{recipe['training']['target_tokens']}"
+    )
+    assert problems(tmp_path, with_fields(command=f"{valid().command} {options}")(valid())) == []
+
+
 def test_degenerate_outputs_are_counted_again(tmp_path):
     record = valid()
     counts = record.scores["test"].degenerate
@@ -153,6 +194,14 @@ def with_training(**changes):
         (with_training(curve=()), "it has no curve of its training."),
         (with_training(curve=make_curve()[:-1]), "its curve ends at 175000 target tokens, not at 180400."),
         (with_training(best_dev_loss=3.0), "the lowest dev loss of its curve is 3.210000, not 3.0."),
+        (
+            with_training(stages=({"name": "training", "tokens": 180_400, "updates": 300},)),
+            "the updates of its stages, [300], do not make up those of its training, 310.",
+        ),
+        (
+            with_training(stages=({"name": "training", "updates": 310, "tokens": "180400"},)),
+            "the tokens of its stages, [0], do not make up those of its training, 180400.",
+        ),
         (with_training(best_update=310), "the best point of its curve is at update 300, not at 310."),
         (
             with_training(
@@ -163,7 +212,7 @@ def with_training(**changes):
             "the best point of its curve is at update 310, not at 300.",
         ),
     ],
-    ids=["none", "end", "lowest", "best", "best by BLEU"],
+    ids=["none", "end", "lowest", "updates", "tokens", "best", "best by BLEU"],
 )
 def test_a_curve_that_is_not_of_the_training_is_found(tmp_path, change, problem):
     assert problems(tmp_path, change(valid())) == [problem]

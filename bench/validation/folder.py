@@ -155,8 +155,11 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
         said = _outputs(record)
         if said and (other := first.setdefault((comparable(record), said), record)).row != record.row:
             warnings.append(f"its outputs are those of {other.row}, seed {other.seed}.")
-        if sources.get(name := record.method.name, record.method.source_sha256) != record.method.source_sha256:
+        name = "baseline" if record.role == "teacher" else record.method.name
+        if sources.get(name, record.method.source_sha256) != record.method.source_sha256:
             warnings.append(f"the file of the method {name} was another one than that of this version.")
+        if again := sorted(text for text, times in record.test_access.items() if len(times) > 1):
+            warnings.append(f"{', '.join(again)} was decoded more than once.")
         found[path] = tuple(warnings)
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from bench import ENGINE
-from bench.config import ModelConfig, explain
+from bench.config import ModelConfig, explain, read_value
 from bench.errors import UsageError
 from bench.ledger import KINDS, NAMES, charge
 from bench.method import Method, TeacherUse
@@ -19,6 +20,7 @@ from bench.registry import BUILT_IN, built_in_hashes, load_file
 from bench.results import Record, shared_part
 from bench.ruleset import RULES
 from leaderboard.again import ForeignError, options_of
+from leaderboard.recipes import flatten
 
 WORK = {
     "teacher": NAMES["teacher", "training"],
@@ -27,6 +29,17 @@ WORK = {
     "signals": "teacher signals",
 }
 """The phase that an artifact's own work is, by its kind."""
+STAND_FOR = {
+    "--seeds": "seeds",
+    "--trials": "tuning.trials",
+    "--track": "tuning.track",
+    "--sampler": "tuning.sampler",
+    "--pruner": "tuning.pruner",
+    "--teacher-signals": "signals.kind",
+}
+"""The values of a recipe that options stand for."""
+UNWRITTEN = ("tuning", "speed")
+"""Sections of which a recipe does not say all: a search that it does not make, how speed is measured."""
 LARGEST, MOST_LAYERS = 2**16, 2**8
 """Up to this width and so many layers a model's parameters are counted: a record can say anything."""
 
@@ -40,12 +53,13 @@ def claims(record: Record) -> Iterator[str]:
         if present:
             yield from _parameters(record)
         try:
-            method = _built_in(record)
+            method = method_of(record)
         except UsageError as error:
             yield f"its settings are none of its method's: {error}"
             return
         if method:
             yield from _teacher(record, method)
+            yield from _stages(record, method)
         if method and present:  # of an earlier version of the code its own would have to say
             yield from _shape(record, method)
 
@@ -58,15 +72,38 @@ def model_of(record: Record) -> str:
 def _command(record: Record) -> Iterator[str]:
     """Whether the command that is shown as the record's is. One that is none of the program's is not shown."""
     try:
-        given = dict(options_of(record.command))
+        options = options_of(record.command)
     except ForeignError:
         return
+    given = dict(options)
     name = "baseline" if record.role == "teacher" else record.method.name
     if not {name, "all"} & set(given.get("--methods", name).split(",")):
         yield f"its command does not run {name}."
     for option, own in (("--dataset", record.dataset), ("--preset", record.preset)):
         if given.get(option, own) != own:
             yield f"its command has {option} {given[option]}, and it is of {own}."
+    known = flatten({"signals": {"kind": "exact"}, **record.recipe})
+    if record.role != "teacher":
+        known |= flatten({record.method.name: record.method.settings})
+    for name, value in _asked(options):
+        unsaid = name not in known and name.partition(".")[0] in UNWRITTEN
+        if known.get(name) != value and not unsaid and not isinstance(value, dict):
+            yield f"its command asks for {name} = {json.dumps(value)}, and it was not made with that."
+
+
+def _asked(options: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """The values that a command gives, by dotted name."""
+    for option, text in options:
+        if option == "--set":
+            name, _, value = text.partition("=")
+            yield name, read_value(value)
+        elif option == "--budget":
+            kind, _, amount = text.partition(":")
+            if amount:
+                yield ("training.target_tokens" if kind == "tokens" else "budget.amount"), read_value(amount)
+            yield "budget.kind", kind
+        elif option in STAND_FOR:
+            yield STAND_FOR[option], read_value(text)
 
 
 def _charges(record: Record) -> Iterator[str]:
@@ -117,8 +154,8 @@ def _counted(model: ModelConfig, vocabulary: int) -> ParameterCounts:
         return parameter_counts(Transformer(model, vocabulary))
 
 
-def _built_in(record: Record) -> Method | None:
-    """Its method, where that is one of this version of the program.
+def method_of(record: Record) -> Method | None:
+    """Its method with its settings, where that is one of this version of the program; a teacher's is the plain one.
 
     Raises:
         UsageError: that method cannot have the record's settings.
@@ -144,6 +181,15 @@ def _teacher(record: Record, method: Method) -> Iterator[str]:
     for kind, needs in needed.items():
         if needs and kind not in kinds:
             yield f"{record.method.name} needs a {kind} artifact, and it names none."
+
+
+def _stages(record: Record, method: Method) -> Iterator[str]:
+    """Whether its training had the stages of its method, each of which may exceed the budget by a batch."""
+    if record.training is None:
+        return
+    made, asked = [stage.get("name") for stage in record.training.stages], [each.name for each in method.stages()]
+    if made != asked:
+        yield f"its training had {len(made)} stages, and not its method's: {', '.join(asked)}."
 
 
 def _shape(record: Record, method: Method) -> Iterator[str]:

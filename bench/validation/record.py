@@ -12,14 +12,17 @@ import numpy as np
 
 from bench.data.corpus import ParallelText
 from bench.data.datasets import DATASETS
+from bench.errors import UsageError
 from bench.measure.degenerate import degenerate, length_ratio
 from bench.measure.quality import score
 from bench.measure.statistics import corpus_bleu, corpus_chrf, possible, sentence_statistics
 from bench.records import Stored, check_files
+from bench.registry import BUILT_IN, load_file
 from bench.results import SCHEMA_VERSION, Record, Score, shared_part
 from bench.ruleset import RULES
 from bench.texts import Text
-from bench.validation.making import claims, model_of
+from bench.validation.making import claims, method_of, model_of
+from bench.validation.planned import unplanned
 from bench.validation.text import foreign
 from leaderboard.recipes import budget_asked
 
@@ -81,6 +84,7 @@ class Check:
         yield from foreign(record)
         yield from self._place()
         yield from claims(record)
+        yield from self._planned()
         yield from self._role()
         yield from self._budget()
         yield from self._seeds()
@@ -99,6 +103,17 @@ class Check:
         record, known = self.record, DATASETS.get(self.record.dataset)
         if known and (record.languages, record.primary) != (known.languages, known.primary):
             yield f"{known.name} is {' to '.join(known.languages)}, and its rows are ordered by {known.primary}."
+
+    def _planned(self) -> Iterator[str]:
+        """Whether its name, artifacts and trials follow from its recipe, its settings and the text that is here."""
+        record = self.record
+        if record.status == "ok" and isinstance(self.text, Text) and self.text.identity == record.data_sha256:
+            try:
+                method = method_of(record)
+            except UsageError:
+                return  # of settings that its method cannot have, which ``claims`` says
+            if method:
+                yield from unplanned(record, self.text.data, load_file(BUILT_IN / "baseline.py"), method)
 
     def _role(self) -> Iterator[str]:
         """Whether it is what its method's name says, with the settings that its search chose."""
@@ -160,12 +175,16 @@ class Check:
                 yield f"the phases of artifact {artifact[:12]} take {seconds:.2f} s, its making took {wall:.2f} s."
 
     def _curve(self) -> Iterator[str]:
-        """Whether its curve ends where its training does, and has the checkpoint that was chosen."""
+        """Whether stages and curve end where its training does, and have the checkpoint that was chosen."""
         if (training := self.record.training) is None:
             return
         if not (curve := training.curve):
             yield "it has no curve of its training."
             return
+        for name, told in (("tokens", training.target_tokens), ("updates", training.updates)):
+            parts = [part if isinstance(part := stage.get(name), int) else 0 for stage in training.stages]
+            if sum(parts) != told or min(parts, default=0) <= 0:
+                yield f"the {name} of its stages, {parts}, do not make up those of its training, {told}."
         if curve[-1].target_tokens != training.target_tokens:
             yield f"its curve ends at {curve[-1].target_tokens} target tokens, not at {training.target_tokens}."
         last = [point for point in curve if point.stage == curve[-1].stage]
