@@ -98,8 +98,8 @@ class Recorder:
             return
         if stored := recorded(prepared, row):
             further = any(store.find(task.kind, task.key) for task in lacking(stored.record, row))
-            asked = stored.record.recipe["seeds"] == prepared.plan.preset.seeds
-            if further or not asked or _lacks_curve(prepared, row, stored.record):
+            more = _asked(stored.record) < prepared.plan.preset.seeds
+            if further or more or _lacks_curve(prepared, row, stored.record):
                 write_record(prepared.records, *completed_record(prepared, row, stored))
         elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
             write_record(prepared.records, *finished_record(prepared, row))
@@ -166,18 +166,27 @@ def finished_record(prepared: Prepared, row: Row) -> tuple[Record, dict[str, str
 def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Record, dict[str, str]]:
     """A row's record with what it lacks and is there by now, and its files, content by name.
 
-    That is further metrics that were computed since, the number of seeds that are asked for now, and the curve of its
-    training, which an earlier version did not write. The metrics it has stay in it. What they took is not charged to
-    the row, which is the same without them.
+    That is further metrics that were computed since, a larger number of seeds that are asked for now, and the curve of
+    its training, which an earlier version did not write. The metrics it has stay in it. What they took is not charged
+    to the row, which is the same without them. The number of seeds never falls: who has seen the scores must not choose
+    it anew.
     """
+    seeds = max(_asked(stored.record), prepared.plan.preset.seeds)
+    if seeds > prepared.plan.preset.seeds:
+        prepared = replace(prepared, request=replace(prepared.request, seeds=seeds))
     record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
     again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
-    again["recipe"] = {**record.recipe, "seeds": prepared.plan.preset.seeds}
+    again["recipe"] = {**record.recipe, "seeds": seeds}
     if _lacks_curve(prepared, row, record):
         again["training"] = training_of(prepared.store.get(row.model.kind, row.model.key))
     named = (file.file for score in record.scores.values() for file in score.files)
     files = {name: (stored.folder / name).read_bytes().decode("utf-8") for name in named}
     return record.model_copy(update=again), files
+
+
+def _asked(record: Record) -> int:
+    """The seeds that a record of this program's own says were asked for."""
+    return int(str(record.recipe["seeds"]))
 
 
 def _lacks_curve(prepared: Prepared, row: Row, record: Record) -> bool:

@@ -83,6 +83,22 @@ def test_another_number_of_seeds_trains_no_finished_row_again(copy):
         assert record.model_copy(update={k: getattr(old, k) for k in ("recipe", "command", "created")}) == old
 
 
+def test_fewer_seeds_than_were_asked_for_before_change_no_record(copy):
+    """Who has seen the scores of more seeds must not leave some of them out; nor does a further metric."""
+    prepared = prepare(replace(copy, seeds=2))
+    for row in prepared.plan.rows:
+        Recorder(prepared).record(row)
+    before = micro.records(copy.runs)
+    assert {record.recipe["seeds"] for record in before} == {2}
+    assert micro.run_here(copy)[0].trained == 0
+    assert micro.records(copy.runs) == before
+    micro.run_here(replace(copy, metrics=("legacy-bleu",)))
+    for record in micro.records(copy.runs):
+        assert record.recipe["seeds"] == 2
+        assert "--seeds 2" in record.command
+        assert "--metric legacy-bleu" in record.command
+
+
 def test_lost_scores_are_made_from_the_models_that_are_there(copy):
     expected = micro.results(copy.runs)
     shutil.rmtree(copy.runs / "artifacts" / "scores")

@@ -104,6 +104,26 @@ def test_another_version_of_a_method_is_told(tmp_path):
         assert (verdict.problems, verdict.warnings.count(told)) == ((), times)
 
 
+def test_time_that_is_charged_to_nothing_is_told(tmp_path):
+    """What a kill lost is not the row's; where it is most of a training, the reader should know."""
+
+    def with_lost(seconds: float) -> Record:
+        first, *others = valid().phases
+        lost = first.model_copy(update={"name": "interrupted", "kind": "interrupted", "seconds": seconds})
+        return valid(phases=(first, lost, *others), walls=valid().walls | {first.artifact: first.seconds + seconds})
+
+    for place, seconds, told in (("a", 60.0, False), ("b", 61.0, True)):
+        (verdict,) = Validator().validate([written(tmp_path / place, with_lost(seconds))])
+        assert verdict.problems == ()
+        assert ("50 % of the time of its student is charged to it." in verdict.warnings) == told
+
+
+def test_test_text_that_was_decoded_twice_is_told(tmp_path):
+    times = (datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
+    (verdict,) = Validator().validate([written(tmp_path, valid(test_access={"test": times}))])
+    assert "test was decoded more than once." in verdict.warnings
+
+
 def changed_hypotheses(folder: Path) -> str:
     path = folder / f"{WORD}.s2.test.txt"
     path.write_text(path.read_text().replace("Haus", "Heim"))

@@ -12,6 +12,7 @@ from bench.errors import DataError, UsageError
 from bench.records import Stored
 from bench.registry import built_in_hashes
 from bench.results import Record, Speed
+from bench.results.cost import UNCHARGED
 from bench.ruleset import RULES
 from bench.validation.making import model_of
 from bench.validation.record import MOST_SEEDS
@@ -21,6 +22,8 @@ from leaderboard.reviews import Review, content_of, read_reviews
 
 PERFECT = 99.5
 """BLEU from which on outputs are little else than the references."""
+LEAST_CHARGED = 0.5
+"""The share of its model's time below which what is charged to a row looks too little."""
 Key = tuple[str, str, int]
 """Data set, row and seed."""
 
@@ -109,6 +112,13 @@ def row_problems(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     return found
 
 
+def _charged(record: Record) -> float:
+    """The share of its model's own time that is charged: the rest is said to be lost to kills, or spent on counting."""
+    own = [phase for phase in record.phases if phase.artifact == record.artifacts.get(model_of(record))]
+    charged = sum(phase.seconds for phase in own if phase.kind not in UNCHARGED)
+    return charged / whole if (whole := sum(phase.seconds for phase in own)) else 1.0
+
+
 def _training(record: Record) -> tuple[str, str, int]:
     """The same for the rows that one training delivers, and for no others of a table."""
     return record.method.name, record.row.rpartition(".")[2], record.seed
@@ -160,6 +170,8 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             warnings.append(f"the file of the method {name} was another one than that of this version.")
         if again := sorted(text for text, times in record.test_access.items() if len(times) > 1):
             warnings.append(f"{', '.join(again)} was decoded more than once.")
+        if record.status == "ok" and (share := _charged(record)) < LEAST_CHARGED:
+            warnings.append(f"{100 * share:.0f} % of the time of its {model_of(record)} is charged to it.")
         found[path] = tuple(warnings)
     return found
 
