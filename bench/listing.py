@@ -108,6 +108,7 @@ def doctor(folder: Path) -> list[Entry]:
         entries.append(Entry(f"data {name}", said))
     optional = (
         ("ctranslate2", "CTranslate2's speeds and export --format ctranslate2 need it: pip install ctranslate2"),
+        ("nvidia-ml-py", "a GPU's energy and what else runs on it are read by it: pip install nvidia-ml-py"),
         ("ray", "run --cluster needs it: pip install 'ray[client]'"),
         ("sacremoses", "run --metric legacy-bleu needs it: pip install sacremoses"),
         (

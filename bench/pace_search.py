@@ -189,6 +189,7 @@ def _serve(connection: Connection, folder: str, where: dict[str, Any]) -> None:
     """What the process does: says why it cannot translate, or None, and translates until nobody asks any more."""
     try:
         translator: Any = importlib.import_module("ctranslate2").Translator(folder, **where)
+        translator.translate_batch([[""]], max_decoding_length=1)  # a GPU's libraries are looked for only now
     except (RuntimeError, ValueError) as error:
         connection.send(str(error))
         return

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from bench.losses import label_smoothed_cross_entropy
 
-CHUNK = {"cpu": 2**20, "cuda": 2**28}
+CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Elements of a (positions, vocabulary) tensor of one chunk. On a CPU a few of them fit its cache; a GPU wants few and
 large pieces of work."""
 FEWEST = 128
@@ -197,7 +197,9 @@ class _Summed(torch.autograd.Function):
     def forward(context: Any, work: _Work, *tensors: Tensor) -> Tensor:
         values = work()
         context.gradients = work.gradients
-        context.weights = values.new_tensor(list(work.weights.values()))
+        # Not by ``new_tensor``, which would wait for all that is queued on a GPU.
+        weights = torch.tensor(list(work.weights.values()), dtype=values.dtype)
+        context.weights = weights.to(values.device, non_blocking=True)
         return values
 
     @staticmethod

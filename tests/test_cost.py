@@ -41,6 +41,58 @@ def test_an_inner_phase_is_charged_to_itself_only(world):
     }
 
 
+def test_short_pieces_of_queued_work_leave_the_open_phase_when_it_is_charged(world):
+    """Without waiting for the device at each, whose marks tell how long they took there."""
+
+    class Mark:
+        def __init__(self, at):
+            self.at = at
+
+        def elapsed_time(self, later):
+            return 1000 * (later.at - self.at)
+
+    waits, queued = [], iter([1.0, 2.5, 4.0, 4.5])
+    ledger = Ledger(lambda: world.joules, lambda: waits.append(1), lambda: Mark(next(queued)))
+    with ledger.phase("training"):
+        for _ in range(2):
+            with ledger.part("teacher"):
+                world.passes(0.1)  # to queue it
+        world.passes(9.8, 100)
+        assert len(waits) == 1
+        assert ledger.seconds(["training", "teacher"]) == pytest.approx(10)
+        assert column(ledger.snapshot(), "seconds") == pytest.approx({"teacher": 2, "training": 8})
+        assert column(ledger.snapshot(), "joules") == pytest.approx({"teacher": 20, "training": 80})
+        world.passes(1)
+    assert column(ledger.snapshot(), "seconds") == pytest.approx({"teacher": 2, "training": 9})
+
+
+def test_a_piece_that_failed_is_charged_and_no_more_than_there_was(world):
+    class Mark:
+        def elapsed_time(self, later):
+            return 5000.0
+
+    def run():
+        with ledger.phase("training"), ledger.part("teacher"):
+            world.passes(3)
+            raise RuntimeError
+
+    ledger = Ledger(lambda: None, mark=Mark)
+    with pytest.raises(RuntimeError):
+        run()
+    assert column(ledger.snapshot(), "seconds") == {"teacher": 3, "training": 0}
+    assert set(column(ledger.snapshot(), "joules").values()) == {None}
+
+
+def test_where_nothing_is_queued_a_piece_is_a_phase(world):
+    ledger = world.ledger()
+    with ledger.phase("training"):
+        world.passes(1, 10)
+        with ledger.part("teacher"):
+            world.passes(2, 5)
+    assert column(ledger.snapshot(), "seconds") == {"training": 1, "teacher": 2}
+    assert column(ledger.snapshot(), "joules") == {"training": 10, "teacher": 5}
+
+
 def test_the_phases_add_up_to_the_time_at_any_moment(world):
     ledger = world.ledger()
     with ledger.phase("a"):

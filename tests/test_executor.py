@@ -249,6 +249,7 @@ def test_a_task_that_ran_out_of_memory_is_tried_once_more_with_halved_micro_batc
     [
         ("memory", "out of memory"),
         ("device memory", "out of memory: DefaultCPUAllocator: can't allocate memory: you tried 1 TB"),
+        ("NCCL's memory", "out of memory: NCCL error: unhandled cuda error"),
     ],
 )
 def test_a_task_that_needs_more_memory_than_that_fails(tmp_path, deed, reason):

@@ -268,6 +268,7 @@ DEEDS: dict[str, Callable[[Node, Any], None]] = {
     "raise undecodable": _raise(ValueError("file \udcff")),
     "memory": _raise(MemoryError()),
     "device memory": _raise(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TB")),
+    "NCCL's memory": _raise(RuntimeError("NCCL error: unhandled cuda error\nFailed to CUDA calloc async 24 bytes")),
     "usage": _raise(UsageError("the vocabulary is too small.")),
     "full": _raise(OSError(errno.ENOSPC, "No space left on device", "/some/file")),
     "quota": _raise(OSError(errno.EDQUOT, "Quota exceeded")),

@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Meter = Callable[[], float | None]
 """Joules used so far, from any start; None where that is not known."""
+
+
+class Mark(Protocol):
+    """A place among a device's queued work, as ``torch.cuda.Event`` is one."""
+
+    def elapsed_time(self, later: Any, /) -> float:
+        """Milliseconds from this one to a later one, once both have been reached."""
 
 
 @dataclass
@@ -27,6 +34,14 @@ class Cost:
         self.joules = None if self.joules is None or other.joules is None else self.joules + other.joules
         self.flops += other.flops
 
+    def give(self, seconds: float) -> Cost:
+        """Give a part of it away: so many seconds, if there are as many, and their share of the joules."""
+        seconds = min(seconds, self.seconds)
+        joules = self.joules * seconds / self.seconds if self.joules and self.seconds else self.joules
+        self.seconds -= seconds
+        self.joules = None if self.joules is None or joules is None else self.joules - joules
+        return Cost(seconds, joules)
+
 
 class Ledger:
     """What each phase took. A phase opened inside another is charged to itself only, so the phases add up.
@@ -34,10 +49,17 @@ class Ledger:
     Args:
         meter: read at each change of phase; without one there are no joules.
         synchronise: waits for work that was queued elsewhere, as on a GPU; called before each reading of the clock.
+        mark: puts a mark among that work; None where nothing is queued.
     """
 
-    def __init__(self, meter: Meter = lambda: None, synchronise: Callable[[], None] = lambda: None) -> None:
-        self._meter, self._synchronise = meter, synchronise
+    def __init__(
+        self,
+        meter: Meter = lambda: None,
+        synchronise: Callable[[], None] = lambda: None,
+        mark: Callable[[], Mark] | None = None,
+    ) -> None:
+        self._meter, self._synchronise, self._mark = meter, synchronise, mark
+        self._parts: list[tuple[str, Mark, Mark]] = []
         self.costs: dict[str, Cost] = {}
         self.restored = 0.0
         """Seconds that were charged before this process."""
@@ -54,6 +76,23 @@ class Ledger:
         finally:
             self._charge()
             self._open.pop()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """The same for short pieces of the open phase, in which no other phase is opened.
+
+        Where work is queued, to wait for it twice a piece would stop the device each time. There the pieces are told
+        by marks, and leave the open phase when that is next charged.
+        """
+        if self._mark is None:
+            with self.phase(name):
+                yield
+            return
+        begun = self._mark()
+        try:
+            yield
+        finally:
+            self._parts.append((name, begun, self._mark()))
 
     def add_flops(self, name: str, flops: float) -> None:
         """Charge floating-point operations to a phase."""
@@ -103,7 +142,11 @@ class Ledger:
         now, joules = time.perf_counter(), self._meter()
         if self._open:
             used = None if joules is None or self._joules is None else joules - self._joules
-            self._cost(self._open[-1]).add(Cost(now - self._since, used))
+            spent = Cost(now - self._since, used)
+            for name, begun, ended in self._parts:
+                self._cost(name).add(spent.give(begun.elapsed_time(ended) / 1000))
+            self._parts.clear()
+            self._cost(self._open[-1]).add(spent)
         self._since, self._joules = now, joules
 
 

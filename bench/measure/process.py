@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -50,3 +52,17 @@ def synchronise(device: str) -> None:
         import torch
 
         torch.cuda.synchronize(device)
+
+
+def marker(device: str) -> Callable[[], Any] | None:
+    """Puts a ``torch.cuda.Event`` among what is queued on a GPU; None on a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    def mark() -> Any:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    return mark

@@ -19,6 +19,10 @@ from torch.autograd.function import once_differentiable
 from bench.nmt.cache import suit_plain_operations
 from bench.nmt.linear import mkl_is_faster
 
+# cuDNN's attention, which PyTorch prefers on some GPUs, makes a plan for each new shape, and takes longer for that than
+# for the attention. Batches of sentences have new shapes all the time, and so has each position of a search.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 LONGEST = 128
 """Keys up to which attention is written out: it keeps the probabilities of each query, fused attention does not."""
 

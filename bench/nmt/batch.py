@@ -67,9 +67,16 @@ class Batch:
         return grid.index_copy(0, self.positions, values).view_as(self.target)
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = type(self)(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
-        moved.__dict__["positions"] = self.positions.to(device, non_blocking=True)
+        moved = type(self)(*(_sent(getattr(self, field.name), device) for field in fields(self)))
+        moved.__dict__["positions"] = _sent(self.positions, device)
         return moved
+
+
+def _sent(values: Tensor, device: torch.device | str) -> Tensor:
+    """On the device. To a GPU it goes from pinned memory, out of which a copy waits for nothing that is queued."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _padded(rows: list[list[int]]) -> Tensor:

@@ -14,7 +14,7 @@ from bench.config import TrainConfig
 from bench.environment import environment
 from bench.measure.cost import Ledger, column
 from bench.measure.energy import EnergyMeter, energy_meter
-from bench.measure.process import device_peak, host_peak, reset_peaks, synchronise
+from bench.measure.process import device_peak, host_peak, marker, reset_peaks, synchronise
 from bench.measure.stopwatch import Stopwatch
 from bench.phases import data, decoding, metrics, signals, speed, training, trials
 from bench.phases.base import INTERRUPTED, MEMBERS, SETUP, START, Phase, PhaseError, Place
@@ -40,6 +40,8 @@ MAKERS = {
 }
 TRAININGS = ("teacher", "student")
 """They go on from their last checkpoint, and can be shared by several processes."""
+OFF_DEVICE = ("tokenizer", "corpus", "sweep", "speed")
+"""They compute on the CPU, or leave the GPU to processes of their own, whose memory they would take."""
 FIRST = Attempt()
 
 
@@ -55,16 +57,19 @@ def carry_out(task: Task, place: Place, report: Report | None = None, attempt: A
     store = Store(place.store)
     attempts = store.root / task.kind / f".{task.key}.seconds"
     trains = task.kind in TRAININGS
-    own = place.device if task.kind != "speed" else "cpu"  # it leaves the GPU to the processes that it measures
+    together = trains and place.processes > 1
+    own = "cpu" if together or task.kind in OFF_DEVICE else place.device
+    if own != "cpu":
+        torch.cuda.set_device(own)  # PyTorch answers what a device is capable of for the present one
     where = environment(place.device, precision(task.inputs, place.device), place.workers)
 
     def make(folder: Path) -> Mapping[str, Any]:
         meter = energy_meter(place.devices, place.workers, place.each_gpu)
-        ledger = Ledger(meter.joules, partial(synchronise, own))
+        ledger = Ledger(meter.joules, partial(synchronise, own), marker(own))
         phase = Phase(task, place, store, report, attempt, ledger)
         if "asked" in task.inputs:
             training.forget_others(folder, attempt.given)
-        maker = training.together if trains and place.processes > 1 else MAKERS[task.kind]
+        maker = training.together if together else MAKERS[task.kind]
         stopwatch = Stopwatch(attempts, late, tick=meter.joules)  # a counter that starts again must be read in time
         reset_peaks(own)
         ledger.add_seconds(START, late, 0.0)

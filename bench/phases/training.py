@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.measure.cost import Ledger
 from bench.measure.energy import energy_meter
 from bench.measure.flops import decoding_flops
-from bench.measure.process import device_peak, synchronise
+from bench.measure.process import device_peak, marker, synchronise
 from bench.measure.quality import score
 from bench.method import Method
 from bench.nmt.export import load_model, save_model
@@ -192,7 +192,7 @@ def _member(
     """What one of several processes does of a training."""
     # The first process reads the meters of all devices.
     meter = energy_meter(place.devices, place.workers, place.each_gpu)
-    ledger = Ledger(meter.joules, partial(synchronise, device))
+    ledger = Ledger(meter.joules, partial(synchronise, device), marker(device))
     phase = Phase(task, replace(place, device=device), Store(place.store), report, attempt, ledger)
     with ledger.phase(SETUP):
         details = teacher(phase, folder) if task.kind == "teacher" else student(phase, folder)

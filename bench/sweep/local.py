@@ -33,7 +33,9 @@ REASON_CHARACTERS = 500
 """Of an error's first line, what becomes the reason; the log has the rest."""
 TAIL_BYTES = 16_000
 """How much of a process's standard error is kept for the log of its death."""
-NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|\bbad_alloc\b|\bMemoryError\b|_ALLOC_FAILED\b", re.I)
+NO_MEMORY = re.compile(
+    r"can(no|')t allocate memory|out of memory|\bbad_alloc\b|\bMemoryError\b|_ALLOC_FAILED\b|CUDA [mc]alloc", re.I
+)
 """How PyTorch, its libraries and the C++ runtime say it where they raise no class of their own, or abort."""
 
 

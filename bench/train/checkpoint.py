@@ -1,4 +1,7 @@
-"""Training state on disk: safetensors and JSON, complete or absent, so that a killed training goes on exactly."""
+"""Training state on disk: safetensors and JSON, complete or absent, so that a killed training goes on exactly.
+
+On a GPU that is up to rounding: it adds up some sums in an order of its own each time.
+"""
 
 from __future__ import annotations
 

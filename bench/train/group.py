@@ -49,7 +49,11 @@ class Group:
         Args:
             ragged: whether an update may leave parameters without a gradient, which costs a search in every pass.
         """
-        return DistributedDataParallel(module, find_unused_parameters=ragged) if self.size > 1 else module
+        if self.size == 1:
+            return module
+        joined = DistributedDataParallel(module, find_unused_parameters=ragged)
+        joined.broadcast_buffers = False  # they are tables of positions, the same everywhere
+        return joined
 
 
 def alone(module: nn.Module, *, unless: bool) -> AbstractContextManager[None]:

@@ -316,7 +316,7 @@ class Trainer:
 
     @contextmanager
     def _teacher_pass(self) -> Iterator[None]:
-        with self.ledger.phase(TEACHER_PASSES), self.flops.part(TEACHER_PASSES):
+        with self.ledger.part(TEACHER_PASSES), self.flops.part(TEACHER_PASSES):
             yield
 
     def _autocast(self) -> Callable[[], Any]:
