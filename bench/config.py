@@ -328,6 +328,27 @@ class Preset(Grown):
             for section, values in changed.items()
         }
 
+    def overridden(self, overrides: Mapping[str, Any]) -> Preset:
+        """This preset with values such as ``{"student.width": 128, "train_pairs": 5000}``, by dotted name.
+
+        Raises:
+            UsageError: no such value, or out of range.
+        """
+        changed = self.model_dump()
+        for dotted, value in overrides.items():
+            *sections, leaf = dotted.split(".")
+            target = changed
+            for section in sections:
+                inner = target.get(section)
+                target = inner if isinstance(inner, dict) else {}
+            if leaf not in target or leaf == "name":
+                raise unknown_name("preset setting", dotted, (key for key in _dotted(changed) if key != "name"))
+            target[leaf] = value
+        try:
+            return Preset.model_validate(changed)
+        except ValidationError as error:
+            raise UsageError(f"preset {self.name!r}: {explain(error)}") from error
+
     def without(self, pinned: Collection[str]) -> Preset:
         """This preset with none of the values ``pinned`` by dotted name among those that are searched."""
         space = {
@@ -370,27 +391,14 @@ def presets() -> dict[str, Preset]:
 
 
 def preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
-    """The preset ``name`` with dotted overrides such as ``{"student.width": 128, "train_pairs": 5000}``.
+    """The preset ``name``, with overrides by dotted name.
 
     Raises:
-        UsageError: no such preset, no such field, or a value out of range.
+        UsageError: no such preset, no such value, or one out of range.
     """
     if name not in presets():
         raise unknown_name("preset", name, presets())
-    changed = presets()[name].model_dump()
-    for dotted, value in (overrides or {}).items():
-        *sections, leaf = dotted.split(".")
-        target = changed
-        for section in sections:
-            inner = target.get(section)
-            target = inner if isinstance(inner, dict) else {}
-        if leaf not in target or leaf == "name":
-            raise unknown_name("preset setting", dotted, (key for key in _dotted(changed) if key != "name"))
-        target[leaf] = value
-    try:
-        return Preset.model_validate(changed)
-    except ValidationError as error:
-        raise UsageError(f"preset {name!r}: {explain(error)}") from error
+    return presets()[name].overridden(overrides or {})
 
 
 def read_value(text: str) -> Any:

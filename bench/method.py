@@ -338,7 +338,11 @@ class Method(ABC):
         return (Delivery(name="student", depth=student.depth),)
 
     def modules(self, student: ModelConfig, teacher: ModelConfig) -> nn.Module | None:
-        """Extra trainable modules that exist in training only."""
+        """Extra trainable modules that exist in training only.
+
+        Where several processes train together, parameters are shared and buffers are not: nothing that is counted in
+        one, as by batch normalisation, may bear on the loss.
+        """
         return None
 
     def ranked(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import shlex
 from collections.abc import Collection
@@ -98,7 +100,7 @@ class Recorder:
             return
         if stored := recorded(prepared, row):
             further = any(store.find(task.kind, task.key) for task in lacking(stored.record, row))
-            more = _asked(stored.record) < prepared.plan.preset.seeds
+            more = _asked(stored.record) < seeds_of(prepared, row)
             if further or more or _lacks_curve(prepared, row, stored.record):
                 write_record(prepared.records, *completed_record(prepared, row, stored))
         elif all(store.find(task.kind, task.key) for task in row.scores.lineage):
@@ -168,20 +170,28 @@ def completed_record(prepared: Prepared, row: Row, stored: Stored) -> tuple[Reco
 
     That is further metrics that were computed since, a larger number of seeds that are asked for now, and the curve of
     its training, which an earlier version did not write. The metrics it has stay in it. What they took is not charged
-    to the row, which is the same without them. The number of seeds never falls: who has seen the scores must not choose
-    it anew.
+    to the row, which is the same without them.
     """
-    seeds = max(_asked(stored.record), prepared.plan.preset.seeds)
-    if seeds > prepared.plan.preset.seeds:
-        prepared = replace(prepared, request=replace(prepared.request, seeds=seeds))
     record = with_further(stored.record, {**of_record(stored.record), **of_store(prepared.store, row)})
     again = {name: _identity(prepared, row)[name] for name in ("created", "command")}
-    again["recipe"] = {**record.recipe, "seeds": seeds}
+    again["recipe"] = {**record.recipe, "seeds": seeds_of(prepared, row)}
     if _lacks_curve(prepared, row, record):
         again["training"] = training_of(prepared.store.get(row.model.kind, row.model.key))
     named = (file.file for score in record.scores.values() for file in score.files)
     files = {name: (stored.folder / name).read_bytes().decode("utf-8") for name in named}
     return record.model_copy(update=again), files
+
+
+def seeds_of(prepared: Prepared, row: Row) -> int:
+    """The seeds that a row's records are to say were asked for: the most that it was ever asked for here.
+
+    The number never falls: who has seen the scores must not choose it anew.
+    """
+    told = [prepared.plan.preset.seeds]
+    for path in prepared.records.glob(f"{glob.escape(row.id)}.s*.json"):
+        with contextlib.suppress(DataError, FileNotFoundError):
+            told.append(_asked(parse_record(path.read_bytes())))
+    return max(told)
 
 
 def _asked(record: Record) -> int:
@@ -231,6 +241,10 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
     """What a record says of its row before anything is run."""
     method = prepared.methods.get("baseline" if row.role == "teacher" else row.method)
     paper, request = method.paper, prepared.request
+    preset = prepared.plan.preset.overridden({"seeds": seeds_of(prepared, row)})
+    if preset.seeds > prepared.plan.preset.seeds:
+        settings = {name: value for name, value in request.settings.items() if name != "seeds"}
+        request = replace(request, seeds=preset.seeds, settings=settings)
     if prepared.plan.preset.budget.kind != "tokens":
         # How far a training gets in a time depends on how many run beside it.
         request = replace(request, workers=prepared.slots.workers)
@@ -255,7 +269,7 @@ def _identity(prepared: Prepared, row: Row) -> dict[str, Any]:
         "seed": row.seed,
         "primary": prepared.dataset.primary,
         "engine": row_engine(prepared.plan.preset),
-        "recipe": prepared.plan.preset.recipe(),
+        "recipe": preset.recipe(),
         "created": datetime.now(UTC).replace(microsecond=0),
         "command": command(request, prepared.place.device, row.method),
     }

@@ -17,7 +17,7 @@ EXTENTS = {
         {"training", "distillation"},
     ),
     "with the teacher's training": (
-        "and the teacher's own training, divided over the rows that came out of it",
+        "and the teacher's own training, divided over the rows of its table that came out of it",
         {"training", "distillation", "teacher"},
     ),
     "everything": (

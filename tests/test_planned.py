@@ -13,7 +13,7 @@ from bench.config import preset
 from bench.plan import Planner, row_engine
 from bench.registry import built_in_hashes, load_methods
 from bench.results import DeliveryRecord, Record, Sweep
-from bench.sweep.space import Space
+from bench.sweep.space import COORDINATES, Space
 from bench.sweep.study import versions
 from bench.validation import Validator
 from bench.validation.making import method_of
@@ -29,7 +29,8 @@ def planned(name: str = "word_level", trials: int = 1, *, pinned: tuple[str, ...
     """The record of a row that was really planned, though not run. The last of its trials won."""
     quick, settings = preset("quick", {"tuning.trials": trials}), {"word_level": SETTINGS}
     others = [] if name in ("teacher", "baseline") else [name]
-    planner = Planner("synthetic", DATA, quick, load_methods(), "cpu", pinned)
+    by_hand = {f"word_level.{key}" for key in SETTINGS}  # what a run is given it does not search
+    planner = Planner("synthetic", DATA, quick, load_methods(), "cpu", by_hand.union(pinned))
     plan = planner.plan(others, {key: each for key, each in settings.items() if key == name}, (1, SEED))
     row = next(row for row in plan.rows if (row.method, row.seed) == (name, SEED))
     own, sweep = dict(row.settings), None
@@ -104,11 +105,11 @@ def with_artifact(name: str) -> Change:
     return lambda record: record.model_copy(update={"artifacts": record.artifacts | {name: "f" * 64}})
 
 
-def with_trial(**values: Any) -> Change:
+def with_trial(number: int, **values: Any) -> Change:
     def change(record: Record) -> Record:
-        first, second, *rest = record.sweep.trials
-        second = second.model_copy(update={"values": second.values | values})
-        return with_sweep(trials=(first, second, *rest))(record)
+        trials = list(record.sweep.trials)
+        trials[number] = trials[number].model_copy(update={"values": trials[number].values | values})
+        return with_sweep(trials=tuple(trials))(record)
 
     return change
 
@@ -135,7 +136,12 @@ OTHER_ROW = "its recipe and its settings are those of the row"
         (with_fields(recipe={key: value for key, value in QUICK.recipe().items() if key != "seeds"}),
          "its recipe does not say what a recipe of its values says"),
         (with_fields(recipe=preset("quick", {"tuning.trials": 10**12}).recipe()),
-         "its recipe asks for 1000000000000 trials, and it has 0"),
+         "its recipe asks for 1000000000000 trials; 1000 are the most"),
+        (with_fields(recipe=preset("quick", {"tuning.trials": 6}).recipe()),
+         "its recipe asks for 6 trials, and it has 0"),
+        (with_recipe("teacher_training", target_tokens=10**400), "its recipe and its settings do not go together"),
+        (with_recipe("teacher", encoder_layers=10**6), "shapes larger than any"),
+        (with_recipe("teacher", width=10**200), "shapes larger than any"),
     ],
 )  # fmt: skip
 def test_what_does_not_follow_is_named(change: Change, message: str):
@@ -151,23 +157,44 @@ def test_the_plain_student_of_another_seed_rests_on_other_artifacts():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (with_trial(**{"training.learning_rate": 0.5}), "trial 1 did not have the values of the official list"),
-        (with_trial(**{"word_level.alpha": 0.123}), "trial 1 did not have the values of the official list"),
+        (with_trial(1, **{"training.learning_rate": 0.5}), "trial 1 did not have the values of the official list"),
+        (with_trial(1, **{"word_level.alpha": 0.123}), "trial 1 did not have the values of the official list"),
         (with_sweep(space={"training.learning_rate": {"low": 0.1, "high": 0.2, "log": True}}),
          "it was not searched where its method and its recipe say"),
         (with_sweep(seed=2), "the seed of its search is not that of its recipe"),
         (lambda record: with_sweep(trials=record.sweep.trials[:2], winner=1)(record),
          "its recipe asks for 3 trials, and it has 2"),
-        (with_settings(alpha=0.123, data="seqkd"), "are not the artifacts"),
+        (with_settings(data="seqkd"), "are not the artifacts"),
+        (with_trial(0, **{"word_level.alpha": 0.123}), "trial 0 did not have the values of the official list"),
+        (with_sweep(space={"word_level.alpha": {"low": 0.0, "high": 1.0, "log": False}}), "it was not searched where"),
+        (with_recipe("tuning", trials=1), "its recipe does not say what a recipe of its values says"),
+        (with_fields(recipe=QUICK.recipe()), "its recipe asks for no search, and it has one"),
     ],
 )  # fmt: skip
 def test_trials_that_somebody_chose_are_named(change: Change, message: str):
     assert message in " ".join(found(change(planned(trials=TRIALS))))
 
 
-def test_points_that_other_packages_drew_are_not_compared():
+def test_points_that_other_packages_drew_are_not_compared(monkeypatch):
+    present = planned(trials=TRIALS)
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.sweep.space.draw", lambda count, seed: ((0.25,) * COORDINATES, (0.5,) * COORDINATES))
+        drawn = planned(trials=TRIALS)
+    assert drawn.row == present.row
+    assert drawn.artifacts["student"] != present.artifacts["student"]
+    assert "the official list" in " ".join(found(drawn))
     other = with_sweep(versions={"optuna": "1.0", "scipy": "1.0"})
-    assert found(other(with_trial(**{"training.learning_rate": 0.5})(planned(trials=TRIALS)))) == []
+    assert found(other(drawn)) == []
+    assert found(with_artifact("corpus")(other(drawn))) == [
+        "its corpus are not the artifacts that its recipe and its settings lead to."
+    ]
+
+
+def test_a_teacher_of_a_search_without_end_is_not_planned():
+    recipe = preset("quick", {"tuning.trials": 10**12, "tuning.track": "open", "tuning.sampler": "tpe"}).recipe()
+    assert found(with_fields(recipe=recipe)(planned("teacher"))) == [
+        "its recipe asks for 1000000000000 trials; 1000 are the most."
+    ]
 
 
 def test_a_record_of_another_version_of_the_code_is_not_planned():
@@ -177,7 +204,12 @@ def test_a_record_of_another_version_of_the_code_is_not_planned():
 
 def test_what_follows_from_another_file_of_the_plain_student_is_not_compared():
     """Its file may have changed since without a change to what it trains; the teacher's own record tells of that."""
-    assert found(with_artifact("student")(with_artifact("teacher")(planned()))) == []
+    other = with_artifact("student")(with_artifact("teacher")(planned()))
+    assert found(other) == []
+    assert found(with_artifact("tokenizer")(other)) == [
+        "its tokenizer are not the artifacts that its recipe and its settings lead to."
+    ]
+    assert "it rests on" in " ".join(found(with_artifact("text-12345678")(other)))
 
 
 @pytest.mark.usefixtures("small")

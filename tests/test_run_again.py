@@ -11,6 +11,7 @@ import pytest
 from bench.recorder import Recorder
 from bench.records import parse_record
 from bench.run import missing, prepare
+from bench.sweep.executor import Failure
 
 
 def modified(folder: Path) -> dict[Path, int]:
@@ -97,6 +98,30 @@ def test_fewer_seeds_than_were_asked_for_before_change_no_record(copy):
         assert record.recipe["seeds"] == 2
         assert "--seeds 2" in record.command
         assert "--metric legacy-bleu" in record.command
+
+
+def test_lost_outputs_do_not_let_the_number_of_seeds_fall(copy):
+    prepared = prepare(replace(copy, seeds=2))
+    for row in prepared.plan.rows:
+        Recorder(prepared).record(row)
+    for path in copy.runs.glob("records/*.txt"):
+        path.unlink()
+    micro.run_here(copy)
+    found = micro.records(copy.runs)
+    assert found
+    assert {record.recipe["seeds"] for record in found} == {2}
+
+
+def test_a_later_seed_is_asked_for_as_the_earlier_ones_were(copy):
+    first = prepare(replace(copy, seeds=3))
+    Recorder(first).record(first.plan.rows[0])
+    later = prepare(replace(copy, settings=copy.settings | {"seeds": 2}, seeds=None))
+    row = next(each for each in later.plan.rows if (each.id, each.seed) == (first.plan.rows[0].id, 2))
+    Recorder(later).record(row, Failure("not run"))
+    (record,) = [each for each in micro.records(copy.runs) if each.seed == 2]
+    assert record.recipe["seeds"] == 3
+    assert record.command.endswith("--seeds 3") or "--seeds 3 " in record.command
+    assert "seeds=2" not in record.command
 
 
 def test_lost_scores_are_made_from_the_models_that_are_there(copy):

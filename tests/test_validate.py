@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,10 @@ def test_stages_that_its_method_does_not_have_are_found(tmp_path):
     many = [{"name": "training", "tokens": 1, "updates": 1}] * 100
     rest = {"name": "training", "tokens": 180_300, "updates": 210}
     found = problems(tmp_path, with_training(stages=(*many, rest))(valid()))
-    assert found == ["its training had 101 stages, and not its method's: training."]
+    assert found == ["its training had 101 stages (training), and its method's are: training."]
+
+
+OTHER_TRAINING = shlex.quote(json.dumps(valid().recipe["training"] | {"learning_rate": 0.5}))
 
 
 @pytest.mark.parametrize(
@@ -134,13 +138,11 @@ def test_stages_that_its_method_does_not_have_are_found(tmp_path):
         ("--set training.learning_rate=0.5", "training.learning_rate = 0.5"),
         ("--set train_pairs=5", "train_pairs = 5"),
         ("--set word_level.alpha=0.7", "word_level.alpha = 0.7"),
-        ("--set training.nothing=1", "training.nothing = 1"),
+        (f"--set training={OTHER_TRAINING}", "training.learning_rate = 0.5"),
         ("--seeds 5", "seeds = 5"),
         ("--trials 6", "tuning.trials = 6"),
         ("--teacher-signals cached", 'signals.kind = "cached"'),
         ("--budget tokens:7", "training.target_tokens = 7"),
-        ("--budget wall-clock:e", 'budget.amount = "e"'),
-        (f"--set train_pairs={'[' * 500}", "train_pairs ="),
     ],
 )
 def test_a_command_that_would_make_another_row_is_found(tmp_path, options, problem):
@@ -149,6 +151,33 @@ def test_a_command_that_would_make_another_row_is_found(tmp_path, options, probl
         problem in each and "it was not made with that" in each
         for each in problems(tmp_path, with_fields(command=command)(valid()))
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("--set training.nothing=1", "training.nothing"),
+        ("--set word_level.nothing=1", "nothing"),
+        ("--set word_level.alpha=high", "alpha"),
+        ("--budget wall-clock:e", "budget.amount"),
+        (f"--set train_pairs={'[' * 500}", "train_pairs"),
+    ],
+)
+def test_a_command_that_no_run_takes_is_found(tmp_path, options, problem):
+    command = f"{valid().command} {options}"
+    (found,) = problems(tmp_path, with_fields(command=command)(valid()))
+    assert found.startswith("its command asks for what it could not be made with")
+    assert problem in found
+
+
+def test_the_values_of_a_command_are_read_as_a_run_reads_them(tmp_path):
+    """``.5``, ``False`` and ``1_000`` are no JSON, and a run takes them."""
+    recipe = valid().recipe
+    options = (
+        f"--set training.target_tokens={recipe['training']['target_tokens']:_} --set word_level.alpha=.5 "
+        "--set training.seconds=0 --set signals.top_k=32"
+    )
+    assert problems(tmp_path, with_fields(command=f"{valid().command} {options}")(valid())) == []
 
 
 def test_a_command_that_gives_what_the_recipe_has_passes(tmp_path):

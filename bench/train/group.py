@@ -52,7 +52,7 @@ class Group:
         if self.size == 1:
             return module
         joined = DistributedDataParallel(module, find_unused_parameters=ragged)
-        joined.broadcast_buffers = False  # they are tables of positions, the same everywhere
+        joined.broadcast_buffers = False  # a Transformer's are tables of positions, the same everywhere
         return joined
 
 

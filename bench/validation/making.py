@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from bench import ENGINE
-from bench.config import ModelConfig, explain, read_value
+from bench.config import ModelConfig, Preset, explain, read_value
 from bench.errors import UsageError
 from bench.ledger import KINDS, NAMES, charge
 from bench.method import Method, TeacherUse
@@ -38,8 +38,6 @@ STAND_FOR = {
     "--teacher-signals": "signals.kind",
 }
 """The values of a recipe that options stand for."""
-UNWRITTEN = ("tuning", "speed")
-"""Sections of which a recipe does not say all: a search that it does not make, how speed is measured."""
 LARGEST, MOST_LAYERS = 2**16, 2**8
 """Up to this width and so many layers a model's parameters are counted: a record can say anything."""
 
@@ -82,13 +80,36 @@ def _command(record: Record) -> Iterator[str]:
     for option, own in (("--dataset", record.dataset), ("--preset", record.preset)):
         if given.get(option, own) != own:
             yield f"its command has {option} {given[option]}, and it is of {own}."
-    known = flatten({"signals": {"kind": "exact"}, **record.recipe})
-    if record.role != "teacher":
-        known |= flatten({record.method.name: record.method.settings})
-    for name, value in _asked(options):
-        unsaid = name not in known and name.partition(".")[0] in UNWRITTEN
-        if known.get(name) != value and not unsaid and not isinstance(value, dict):
-            yield f"its command asks for {name} = {json.dumps(value)}, and it was not made with that."
+    yield from _values(record, dict(_asked(options)))
+
+
+def _values(record: Record, asked: dict[str, Any]) -> Iterator[str]:
+    """Whether the values that its command gives, read as a run reads them, are those of its recipe and its settings."""
+    try:
+        preset, method = Preset.model_validate(record.recipe), method_of(record)
+    except (ValidationError, UsageError):
+        return  # of another version of the program, or told elsewhere
+    head = f"{record.method.name}."
+    own = {} if record.role == "teacher" else {name: value for name, value in asked.items() if name.startswith(head)}
+    shared = {name: value for name, value in asked.items() if name not in own}
+    try:
+        yield from _other(preset.recipe(), preset.overridden(shared).without(asked).recipe(), shared)
+        if own and method:  # what a method that is not here makes of its values, its file would have to say
+            settings = method.settings.model_dump(mode="json")
+            given = type(method)(settings | {name.removeprefix(head): value for name, value in own.items()})
+            made = given.settings.model_dump(mode="json")
+            yield from _other({record.method.name: settings}, {record.method.name: made}, own)
+    except UsageError as error:
+        yield f"its command asks for what it could not be made with: {error}"
+
+
+def _other(own: dict[str, Any], asked: dict[str, Any], given: Collection[str]) -> Iterator[str]:
+    """The values that a command asks for and a row does not have; where one entails others, that which is given."""
+    own, asked = flatten(own), flatten(asked)
+    names = sorted((own.keys() | asked.keys()) - {"budget.place"})  # which the run fills in
+    other = [name for name in names if own.get(name) != asked.get(name)]
+    for name in [name for name in other if name in given] or other:
+        yield f"its command asks for {name} = {json.dumps(asked.get(name))}, and it was not made with that."
 
 
 def _asked(options: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
@@ -130,7 +151,7 @@ def _parameters(record: Record) -> Iterator[str]:
     model, told = record.model, record.parameters
     if model is None or told is None:
         return
-    if _too_large(model):
+    if too_large(model):
         yield "its model is larger than any that this program trains."
         return
     one, two = (_counted(model, vocabulary) for vocabulary in (1, 2))
@@ -144,7 +165,8 @@ def _parameters(record: Record) -> Iterator[str]:
         )
 
 
-def _too_large(model: ModelConfig) -> bool:
+def too_large(model: ModelConfig) -> bool:
+    """Whether a shape is beyond any that this program trains: to plan with it could take any time and memory."""
     return max(model.width, model.ffn, model.max_positions) > LARGEST or sum(model.depth) > MOST_LAYERS
 
 
@@ -187,9 +209,10 @@ def _stages(record: Record, method: Method) -> Iterator[str]:
     """Whether its training had the stages of its method, each of which may exceed the budget by a batch."""
     if record.training is None:
         return
-    made, asked = [stage.get("name") for stage in record.training.stages], [each.name for each in method.stages()]
+    made, asked = [str(stage.get("name")) for stage in record.training.stages], [each.name for each in method.stages()]
     if made != asked:
-        yield f"its training had {len(made)} stages, and not its method's: {', '.join(asked)}."
+        names = ", ".join(dict.fromkeys(made))
+        yield f"its training had {len(made)} stages ({names}), and its method's are: {', '.join(asked)}."
 
 
 def _shape(record: Record, method: Method) -> Iterator[str]:
@@ -203,7 +226,7 @@ def _shape(record: Record, method: Method) -> Iterator[str]:
     try:
         student = ModelConfig.model_validate(_section(record, "student") | searched)
         teacher = ModelConfig.model_validate(_section(record, "teacher"))
-        if _too_large(student) or _too_large(teacher):
+        if too_large(student) or too_large(teacher):
             yield "its recipe has shapes larger than any that this program trains."
             return
         whole = teacher if record.role == "teacher" else method.architecture(student, teacher)

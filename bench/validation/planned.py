@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench import ENGINE
 from bench.config import Preset, explain
 from bench.errors import UsageError
 from bench.further import own_artifacts
@@ -21,6 +22,14 @@ from bench.registry import Methods
 from bench.results import Record
 from bench.sweep.space import space_of, with_point
 from bench.sweep.study import versions
+from bench.validation.making import too_large
+
+MOST_TRIALS = 1000
+"""Of a search. To draw the points of the official list takes the square of their number."""
+UNTAUGHT = frozenset({"tokenizer", "corpus"})
+"""Artifacts that no teacher has a part in."""
+SEARCHED = ("sweep", "student", "scores")
+"""Artifacts that rest on the points of a search."""
 
 
 def unplanned(record: Record, data: Mapping[str, Any], plain: type[Method], method: Method) -> Iterator[str]:
@@ -34,24 +43,26 @@ def unplanned(record: Record, data: Mapping[str, Any], plain: type[Method], meth
     try:
         preset = Preset.model_validate(record.recipe)
     except ValidationError as error:
-        yield f"its recipe is none of this program's: {explain(error)}."
-        return
-    if preset.recipe() != record.recipe:
-        yield "its recipe does not say what a recipe of its values says."
+        if all(ENGINE.get(kind) == version for kind, version in record.engine.items()):
+            yield f"its recipe is none of this program's: {explain(error)}."
         return
     if record.engine != row_engine(preset):
         return  # another version of the code would have to say
-    if said := _searched(record, preset):
+    if preset.recipe() != record.recipe:
+        yield "its recipe does not say what a recipe of its values says."
+        return
+    if said := _beyond(preset) or _searched(record, preset):
         yield said
         return
     try:
         plan = _plan(record, preset, data, plain, method)
-    except UsageError as error:
+    except (UsageError, ValueError, ArithmeticError) as error:  # anybody may have written the numbers
         yield f"its recipe and its settings do not go together: {error}"
         return
     row = next((row for row in plan.rows if _is_of(record, row)), None)
     if row is None:
-        yield f"its method delivers no {record.delivery.name!r} of {record.delivery.depth}."
+        why = plan.left_out.get(method.name)
+        yield why or f"its method delivers no {record.delivery.name!r} of {record.delivery.depth}."
         return
     if row.id != record.row:
         yield f"its recipe and its settings are those of the row {row.id}."
@@ -59,13 +70,25 @@ def unplanned(record: Record, data: Mapping[str, Any], plain: type[Method], meth
     yield from _trials(record, preset, plan)
 
 
+def _beyond(preset: Preset) -> str | None:
+    """What of it is larger than any that was run: to plan with it could take any time and memory."""
+    if preset.tuning.trials > MOST_TRIALS:
+        return f"its recipe asks for {preset.tuning.trials} trials; {MOST_TRIALS} are the most."
+    if too_large(preset.student) or too_large(preset.teacher):
+        return "its recipe has shapes larger than any that this program trains."
+    return None
+
+
 def _searched(record: Record, preset: Preset) -> str | None:
     """What of its search is not as its recipe has it."""
     tuning, sweep = preset.tuning, record.sweep
     if record.role == "teacher":
         return "it is a teacher's, and has a search." if sweep else None
-    if (asked := tuning.trials if tuning.trials > 1 else 0) != (made := len(sweep.trials) if sweep else 0):
-        return f"its recipe asks for {asked} trials, and it has {made}."
+    made = len(sweep.trials) if sweep else 0
+    if sweep and tuning.trials == 1:
+        return "its recipe asks for no search, and it has one."
+    if tuning.trials > 1 and tuning.trials != made:
+        return f"its recipe asks for {tuning.trials} trials, and it has {made}."
     pruner = None if tuning.pruner == "none" else tuning.pruner
     if sweep and (sweep.sampler, sweep.pruner, sweep.seed) != (tuning.sampler, pruner, tuning.seed):
         return "the sampler, the pruner or the seed of its search is not that of its recipe."
@@ -73,11 +96,13 @@ def _searched(record: Record, preset: Preset) -> str | None:
 
 
 def _plan(record: Record, preset: Preset, data: Mapping[str, Any], plain: type[Method], method: Method) -> Plan:
-    """The plan of the record's row, with the settings that its search began from."""
+    """The plan of the record's row. A search began at what is published; what was given by hand was not searched."""
     name, sweep, pinned = method.name, record.sweep, frozenset[str]()
     if sweep:
-        method = with_point(method, sweep.trials[0].values)
-        pinned = frozenset(each.name for each in space_of(method, preset).dimensions) - sweep.space.keys()
+        own = {each.name for each in space_of(method, preset).dimensions if each.name.startswith(f"{name}.")}
+        published = type(method)().settings.model_dump()
+        method = with_point(method, {each: published[each.partition(".")[2]] for each in own & sweep.space.keys()})
+        pinned = frozenset(own - sweep.space.keys())  # a recipe does not have what it shares and was given by hand
     device = "cpu" if record.environment.device == "cpu" else "cuda"
     methods = Methods({"baseline": plain, name: type(method)}, {})
     planner = Planner(record.dataset, data, preset, methods, device, pinned)
@@ -94,10 +119,21 @@ def _is_of(record: Record, row: Row) -> bool:
 def _artifacts(record: Record, row: Row) -> Iterator[str]:
     """Whether it rests on the artifacts that its row rests on."""
     named, expected = own_artifacts(record), row.artifacts
-    if record.role == "method" and named.get("teacher") != expected.get("teacher"):
-        return  # the plain student's file was another one then, which is told of the teacher's own record
+    if record.role == "method" and named.get("teacher", "") != expected.get("teacher", ""):
+        # The plain student's file was another one then, which is told of the teacher's own record.
+        if sorted(map(_kind, named)) != sorted(map(_kind, expected)):
+            yield f"it rests on {', '.join(sorted(named))}, and its row on {', '.join(sorted(expected))}."
+            return
+        named, expected = ({name: each[name] for name in UNTAUGHT & each.keys()} for each in (named, expected))
+    elif record.track == "official" and record.sweep and record.sweep.versions != versions():
+        # Other packages may have drawn other points, on which these rest.
+        named, expected = ({n: key for n, key in each.items() if n not in SEARCHED} for each in (named, expected))
     if odd := sorted(name for name in named.keys() | expected.keys() if named.get(name) != expected.get(name)):
         yield f"its {', '.join(odd)} are not the artifacts that its recipe and its settings lead to."
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
 
 
 def _trials(record: Record, preset: Preset, plan: Plan) -> Iterator[str]:

@@ -30,11 +30,11 @@ LEAST_BLEU = 0.1
 """That an upright axis covers."""
 OTHER_OUTPUTS = (
     "BLEU is that of the project’s own search in float32. This engine’s outputs are others: how far their BLEU "
-    "is from it, on the few dev sentences that were timed, stands at each mark."
+    "is from it, on the few dev sentences that were timed, stands at the marks for which it is not 0.00."
 )
 WHOLE_RUNS = (
-    "Where a run gave several students, each stands at what the whole run took: one of them by itself takes no less. "
-    "The table has their shares."
+    "Where a run gave several students, each stands at what the whole run took, with what was evaluated of all of them "
+    "and their shares of what rows have in common. The table has the shares of each."
 )
 UNITS = ((3600.0, "device-hours"), (60.0, "device-minutes"), (1.0, "device-seconds"))
 
@@ -120,7 +120,7 @@ def speed_charts(table: Table, looks: Mapping[str, Look], intervals: Intervals) 
                 return None, ""
             said = [f"{figure.timing.sentences:,.1f} sentences a second, {search(figure.timing)}, best batch"]
             if other[row.sample.row]:
-                said.append(f"outputs of {plus_minus(other[row.sample.row])} BLEU")
+                said.append(f"BLEU {plus_minus(other[row.sample.row])} against float32")
             return drawable(figure.timing.sentences), "; ".join((*said, *([figure.note] if figure.note else [])))
 
         name = column(engine, precision).partition(", ")[2]
