@@ -16,15 +16,19 @@ from bench.registry import built_in_hashes
 from bench.results import (
     CurvePoint,
     DeliveryRecord,
+    EngineSpeed,
     Environment,
+    Latency,
     MethodRecord,
     PaperRecord,
     Parameters,
     Phase,
     Record,
     Score,
+    Speed,
     StoredFile,
     Sweep,
+    Timing,
     Training,
     Trial,
     file_content,
@@ -282,3 +286,52 @@ def standings(records: Iterable[Record]) -> Standings:
     stored = {(each.dataset, each.row, each.seed): Stored(each, Path()) for each in records}
     (table,) = aggregate(each.record for each in stored.values())
     return Standings(table, differences(table, stored))
+
+
+def make_timing(sentences: float = 50.0, **fields: Any) -> Timing:
+    values: dict[str, Any] = {
+        "beam": 4,
+        "mode": "best batch",
+        "batch_tokens": 2048,
+        "passes": 5,
+        "seconds": 100 / sentences,
+        "spread": 0.01,
+        "source_words": 10 * sentences,
+        "target_tokens": 15 * sentences,
+        "sentences": sentences,
+        "signature": "dev:cpu|eng:pytorch-2.13.0",
+    }
+    return Timing(**values | fields)
+
+
+def make_speed(sentences: float = 50.0, fingerprint: str = "a", **fields: Any) -> Speed:
+    """One way of decoding by PyTorch; CTranslate2 is missing."""
+    latency = Latency(p50=20.0, p90=31.0, p99=44.5)
+    timings = (
+        make_timing(7.0, mode="fixed batch", batch_tokens=512),
+        make_timing(999.0, beam=1),
+        make_timing(sentences),
+        make_timing(5.0, mode="one sentence", batch_tokens=0, latency=latency),
+    )
+    engines = (
+        EngineSpeed(
+            engine="pytorch",
+            precision="float32",
+            timings=timings,
+            equal_outputs=1.0,
+            bleu_difference=0.0,
+            length_ratio=1.05,
+            disk_bytes=1_200_000,
+            host_memory=300_000_000,
+        ),
+        EngineSpeed(engine="ctranslate2", precision="int8", failure="not installed: pip install ctranslate2"),
+    )
+    values: dict[str, Any] = {
+        "fingerprint": fingerprint * 64,
+        "machine": {"cpu": "Example CPU"},
+        "protocol": {"warmup": 3},
+        "source_sha256": "e" * 64,
+        "shared": None,
+        "engines": engines,
+    }
+    return Speed(**values | fields)

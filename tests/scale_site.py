@@ -23,9 +23,8 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from factories import make_record, make_sweep
+from factories import make_record, make_speed, make_sweep
 from numpy.typing import NDArray
-from test_speeds import make_speed
 
 from bench.config import Depth, preset
 from bench.measure.process import host_peak

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 from factories import make_record, plain, seeds, store
+from hostile import HOSTILE
 from pages import Page
-from test_hostile_records import HOSTILE
 
 from bench.config import Depth
 from bench.records import read_records

@@ -14,7 +14,7 @@ import micro
 import pytest
 import requests
 from factories import make_record, seeds, store
-from test_wrong_usage import fake_multi30k, raising
+from standins import fake_multi30k, raising
 
 from bench import cli
 from bench import run as run_module

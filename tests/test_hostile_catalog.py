@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from factories import make_record, plain, seeds, store
+from hostile import HOSTILE, UNPRINTABLE
 from pages import Page
-from test_hostile_records import HOSTILE, UNPRINTABLE
 
 from bench.records import read_records
 from bench.results import PaperRecord

@@ -8,21 +8,12 @@ from pathlib import Path
 
 import pytest
 from factories import make_failed, make_record, make_sweep, plain, seeds, store, tuned
+from hostile import HOSTILE, UNPRINTABLE
 from pages import Page, site, table
 
 from bench.records import Stored, read_records
 from bench.results import MethodRecord, PaperRecord, Parameters, Phase, Record
 from leaderboard.site import build
-
-HOSTILE = {
-    "markup": "</td></table></main><h1>owned</h1><img src=x onerror=alert(1)>",
-    "script": "</script></style></pre><script>alert(1)</script><!--",
-    "quotes": '" onmouseover="alert(1)" x=\'y\' `z` {{ 7 * 7 }} {% raw %} &amp; &#60;b&#62;',
-    "long": "x" * 5_000,
-    "right to left": "\u202e\u2067\u05d0\u05d1\u05d2 \u0627\u0628 txt",
-    "control": "a\x00b\x07c\x1b[31m\x7f\x85\ufffe",
-}
-UNPRINTABLE = "\u202e\u2067\x00\x07\x1b\x7f\x85\ufffe"
 
 
 def hostile_records(text: str) -> list[Record]:

@@ -6,9 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from factories import make_record, plain, seeds, store
+from factories import make_record, make_speed, plain, seeds, store
 from pages import Page
-from test_speeds import make_speed
 
 from bench.records import read_records
 from bench.results import Record

@@ -7,19 +7,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from factories import make_failed, make_record, plain, seeds, store
+from factories import make_failed, make_record, plain, store
 from pages import Page
+from reviewed import CONTENT, ENTRY, PLAIN, ROW, SUPERSEDED, WORD
 
 from bench.errors import DataError
 from bench.results import Record
 from leaderboard.ranking import Row, aggregate
 from leaderboard.reviews import Review, content_of, read_reviews
 from leaderboard.status import status
-
-WORD = "word_level.2-2.quick.0badcafe"
-PLAIN = "baseline.2-2.quick.0badcafe"
-ROW = seeds("word_level", [13.0, 14.0, 15.0])
-CONTENT = content_of(ROW)
 
 
 def review(verdict: str = "re-scored", **fields) -> Review:
@@ -118,20 +114,6 @@ def test_nothing_is_compared_with_a_withdrawn_plain_student():
     (table,) = aggregate([*records, *other], reviews=[review("unreliable", row=PLAIN)])
     assert table.baseline.sample.row == "baseline.2-2.quick.0badbeef"
     assert next(each for each in table.placed if each.sample.row == WORD).difference.mean == 5.0
-
-
-ENTRY = f"""[[review]]
-dataset = "synthetic"
-row = "{WORD}"
-verdict = "re-scored"
-by = "A. Maintainer"
-date = 2026-01-02
-note = "All was well."
-content = "{CONTENT}"
-"""
-
-
-SUPERSEDED = ENTRY.replace("re-scored", "superseded").replace(f'content = "{CONTENT}"\n', "")
 
 
 def written(folder: Path, text: str) -> Path:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from believable import valid, written
-from factories import make_failed
-from test_speeds import make_speed
+from factories import make_failed, make_speed
 
 from bench import submit as submit_module
 from bench.further import Timed, with_speed

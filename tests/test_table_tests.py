@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from calibration import simulated
 from scipy.special import stdtr
-from test_significance import all_or_nothing, random, share
+from sentences import all_or_nothing, random, share
 
 from bench.measure.statistics import corpus_bleu
 from leaderboard.significance import holm

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_trainer import CONFIG, StoppedError, TwoStages, make, same, weights
+from trainings import CONFIG, StoppedError, TwoStages, make, same, weights
 
 from bench.config import TrainConfig
 from bench.train import checkpoint, trainer

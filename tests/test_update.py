@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_trainer import CONFIG, METHODS, StoppedError, make, same, weights
+from trainings import CONFIG, METHODS, StoppedError, make, same, weights
 
 from bench.method import Method, Term
 from bench.train import trainer

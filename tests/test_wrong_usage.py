@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import sys
 from pathlib import Path
 
 import micro
 import pytest
 import torch
+from standins import fake_multi30k, raising
 
 from bench import cli, request
 from bench import run as run_module
 from bench.data.datasets import DATASETS
 from bench.errors import UsageError
 from bench.sweep.slots import Slots
-
-
-def fake_multi30k(folder: Path) -> Path:
-    """Files of the right names with other content."""
-    for file in DATASETS["multi30k-en-de"].files:
-        path = folder / DATASETS["multi30k-en-de"].folder / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(b"A dog.\n"))
-    return folder
 
 
 class TestWrongNames:
@@ -178,13 +169,6 @@ class TestFullDisk:
         monkeypatch.setattr(sys, "argv", ["bench", "run"])
         with pytest.raises(OSError, match="Input/output error"):
             cli.main()
-
-
-def raising(error: BaseException):
-    def function(*_, **__):
-        raise error
-
-    return function
 
 
 @pytest.mark.parametrize(
