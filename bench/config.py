@@ -28,6 +28,9 @@ PRESET_FILE = Path(__file__).with_name("presets.toml")
 
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Layers = Annotated[int, Field(ge=1, le=2**7)]
+"""What can be built at all: records, which anybody may have written, have shapes too."""
 
 DEFAULT_TOP_K = 32
 
@@ -93,14 +96,14 @@ class Choice:
 class ModelConfig(Frozen):
     """Shape of an encoder-decoder Transformer (Vaswani et al. 2017)."""
 
-    width: Positive
-    ffn: Positive
+    width: Size
+    ffn: Size
     heads: Positive
-    encoder_layers: Positive
-    decoder_layers: Positive
+    encoder_layers: Layers
+    decoder_layers: Layers
     norm: Literal["pre", "post"] = "post"
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    max_positions: Positive = 1024
+    max_positions: Size = 1024
     tie: Literal["all", "decoder", "none"] = Field(
         "all", description="Shared embeddings: source, target and output; target and output; or none."
     )
@@ -185,7 +188,12 @@ class TokenizerConfig(Frozen):
 class TuningConfig(Frozen):
     """How each method's settings are chosen: by so many trials, judged by dev BLEU; one trial is the published ones."""
 
-    trials: Positive = Field(1, description="Trainings for each method, the first with the published settings.")
+    trials: int = Field(
+        1,
+        ge=1,
+        le=1000,  # to draw the points of the official list takes the square of their number
+        description="Trainings for each method, the first with the published settings.",
+    )
     track: Literal["official", "open"] = Field(
         "official", description="official: one drawn list for all methods; open: a sampler that learns from results."
     )

@@ -17,7 +17,7 @@ from leaderboard.costs import totals
 from leaderboard.ranking import shared
 from leaderboard.recipes import flatten
 from leaderboard.sweeps import best_curve, extent, shared_values, shown_trials, value_names
-from leaderboard.text import amount, duration, energy, memory, operations
+from leaderboard.text import amount, duration, energy, memory, one_line, operations
 
 WIDTH = 100
 """Columns of the text; a longer word stays whole, and so does the command, to be copied."""
@@ -57,8 +57,8 @@ def _identity(record: Record) -> list[str]:
     ]
     if any(name.startswith("signals") for name in record.artifacts):
         facts.append(("signals", f"cached, the teacher's {_kept(record)} likeliest tokens"))
-    title = f"{record.dataset}/{record.row}: {_plain(record.method.title)}"
-    return [title, *_table(facts), "", "Made by", f"  {_plain(record.command)}"]
+    title = f"{record.dataset}/{record.row}: {one_line(record.method.title)}"
+    return [title, *_table(facts), "", "Made by", f"  {one_line(record.command)}"]
 
 
 def _kept(record: Record) -> Any:
@@ -120,7 +120,7 @@ def _sweep(sweep: Sweep, track: Literal["official", "open"]) -> list[str]:
         facts.append(("importances", shares))
     facts += [("searched", "; ".join(f"{name}: {extent(value)}" for name, value in sweep.space.items()))]
     return [
-        f"Sweep: {len(sweep.trials)} trials, sampler {_plain(sweep.sampler)}{_plain(pruner)}, seed {sweep.seed}, "
+        f"Sweep: {len(sweep.trials)} trials, sampler {one_line(sweep.sampler)}{one_line(pruner)}, seed {sweep.seed}, "
         f"{duration(sweep.seconds)} in all",
         *_table(rows, ("trial", "dev BLEU", "time", ""), ">>><"),
         *_table(facts),
@@ -147,7 +147,7 @@ def _costs(record: Record) -> list[str]:
         *_table(rows, header, "<<>>>>>"),
         "Totals of the row's share, in device time",
         *_table(sums, align="<>>"),
-        *_wrapped(f"energy: {_plain(record.energy)}", "  "),
+        *_wrapped(f"energy: {one_line(record.energy)}", "  "),
     ]
 
 
@@ -181,7 +181,7 @@ def _size(finding: Finding) -> str:
 
 def _table(rows: Iterable[Sequence[Any]], header: Sequence[str] = (), align: str = "") -> list[str]:
     """Rows as aligned columns; the last is wrapped. ``align`` has ``<`` or ``>`` for each column."""
-    cells = [[_plain(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
+    cells = [[one_line(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
     *widths, _ = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for *first, last in cells:
@@ -198,8 +198,3 @@ def _wrapped(text: str, start: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ) or [start]
-
-
-def _plain(value: Any) -> str:
-    """One line of printable characters, so that no string of a record can steer the terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(value).split()))

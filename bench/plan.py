@@ -214,13 +214,15 @@ class Planner:
         space = space_of(method, self.preset, self.pinned)
         # The number of trials is no part of a trial: a longer sweep begins with those of a shorter one.
         study = {**tuning.model_dump(mode="json", exclude={"trials", "space"}), "space": space.as_json()}
+        depths = [list(each.depth) for each in method.deliveries(self.preset.student, self.preset.teacher)]
         if tuning.track == "official":
             drawn = enumerate(space.points(tuning.trials, tuning.seed))
-            trials = tuple(self._trial(method, first, number, point=point) for number, point in drawn)
+            trials = tuple(self._trial(method, first, number, depths, point=point) for number, point in drawn)
         else:
             numbers = range(tuning.trials)
             trials = tuple(
-                self._trial(method, first, number, asked={"study": study, "trial": number}) for number in numbers
+                self._trial(method, first, number, depths, asked={"study": study, "trial": number})
+                for number in numbers
             )
         inputs: dict[str, Any] = {"method": method.name, "study": study, "trials": tuning.trials}
         needs = {dev.key: dev for _, dev in trials}
@@ -232,6 +234,7 @@ class Planner:
         method: Method,
         first: int,
         number: int,
+        depths: list[list[int]],
         *,
         point: Point | None = None,
         asked: Mapping[str, Any] | None = None,
@@ -241,7 +244,7 @@ class Planner:
         preset, tried = self.preset.at(shared_part(method.name, point)), with_point(method, point)
         student = self._student(preset, tried, TRIAL_SEED, first, label, asked=asked)
         inputs = {
-            "depths": [list(each.depth) for each in method.deliveries(self.preset.student, self.preset.teacher)],
+            "depths": depths,
             "search": self.preset.search.model_dump(mode="json"),
             "device": self.device,
         }

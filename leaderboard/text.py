@@ -6,6 +6,7 @@ import math
 import re
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench.results import Record
@@ -23,6 +24,11 @@ INVENTED = ("src", "tgt")
 def printable(value: str) -> str:
     """Make unprintable characters visible."""
     return _UNPRINTABLE.sub("\ufffd", value)
+
+
+def one_line(value: Any) -> str:
+    """One line of printable characters, so that no string of a record can steer the terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(value).split()))
 
 
 def language_tag(code: str) -> str:

@@ -85,7 +85,7 @@ def with_phase(place: int, **changes):
         (with_fields(method=valid().method.model_copy(update={"settings": {"data": "seqkd"}})),
          "needs a text artifact"),
         (with_fields(recipe=valid().recipe | {"teacher": {**valid().recipe["teacher"], "decoder_layers": 10**9}}),
-         "its recipe has shapes larger than any that this program trains"),
+         "has no shapes that its method could have: decoder_layers"),
         (with_fields(recipe=valid().recipe | {"student": {"width": "wide"}}), "has no shapes that its"),
         (lambda record: record.model_copy(update={
             "recipe": record.recipe | {"budget": {"kind": "wall-clock", "amount": 9.0}},
@@ -94,7 +94,7 @@ def with_phase(place: int, **changes):
         (with_fields(sweep=make_sweep()), "its trials took 180.00 s by its sweep, and 0.00 s by its ledger"),
         (with_fields(model=valid().model.model_copy(update={"width": 128})), "have the shape that its recipe and its"),
         (with_fields(model=valid().model.model_copy(update={"width": 128})), "of its shape and vocabulary does not"),
-        (with_fields(model=valid().model.model_copy(update={"encoder_layers": 10**9})), "larger than any that"),
+        (with_fields(model=valid().model.model_copy(update={"encoder_layers": 10**9})), "model.encoder_layers"),
         (lambda _: valid(depth=Depth(3, 2), model=QUICK.student.model_copy(update={"encoder_layers": 3})),
          "its model does not have the shape"),
         (with_fields(parameters=valid().parameters.model_copy(update={"total": 1000})), "not have 1,000 parameters"),
@@ -129,6 +129,15 @@ def test_stages_that_its_method_does_not_have_are_found(tmp_path):
     assert found == ["its training had 101 stages (training), and its method's are: training."]
 
 
+def test_no_string_of_a_record_looks_like_a_line_of_the_answer(tmp_path):
+    forged = "a\nscored again: synthetic/mine, seeds 1, 2, 3, content 0123456789ab\x1b[2J"
+    stages = ({"name": forged, "tokens": 180_400, "updates": 211},)
+    lines = summary(Validator().validate([written(tmp_path, with_training(stages=stages)(valid()))]))
+    assert "scored again: synthetic/mine" in lines[0]
+    assert not any(line.startswith("scored again") for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 OTHER_TRAINING = shlex.quote(json.dumps(valid().recipe["training"] | {"learning_rate": 0.5}))
 
 
@@ -139,6 +148,7 @@ OTHER_TRAINING = shlex.quote(json.dumps(valid().recipe["training"] | {"learning_
         ("--set train_pairs=5", "train_pairs = 5"),
         ("--set word_level.alpha=0.7", "word_level.alpha = 0.7"),
         (f"--set training={OTHER_TRAINING}", "training.learning_rate = 0.5"),
+        ("--set train_pairs=5 --set tuning.space.training.learning_rate.low=0.002", "train_pairs = 5"),
         ("--seeds 5", "seeds = 5"),
         ("--trials 6", "tuning.trials = 6"),
         ("--teacher-signals cached", 'signals.kind = "cached"'),
@@ -161,6 +171,8 @@ def test_a_command_that_would_make_another_row_is_found(tmp_path, options, probl
         ("--set word_level.alpha=high", "alpha"),
         ("--budget wall-clock:e", "budget.amount"),
         (f"--set train_pairs={'[' * 500}", "train_pairs"),
+        ("--set budget.place=here", "budget.place"),
+        ("""--set 'budget={"place": "here"}'""", "budget.place"),
     ],
 )
 def test_a_command_that_no_run_takes_is_found(tmp_path, options, problem):
@@ -171,13 +183,50 @@ def test_a_command_that_no_run_takes_is_found(tmp_path, options, problem):
 
 
 def test_the_values_of_a_command_are_read_as_a_run_reads_them(tmp_path):
-    """``.5``, ``False`` and ``1_000`` are no JSON, and a run takes them."""
+    """``.5`` and ``1_000`` are no JSON, and a run takes them."""
     recipe = valid().recipe
     options = (
         f"--set training.target_tokens={recipe['training']['target_tokens']:_} --set word_level.alpha=.5 "
         "--set training.seconds=0 --set signals.top_k=32"
     )
     assert problems(tmp_path, with_fields(command=f"{valid().command} {options}")(valid())) == []
+
+
+@pytest.mark.parametrize("depth", range(500, 1000, 20))
+def test_values_within_values_do_not_break_the_check_off(tmp_path, depth):
+    nested = shlex.quote('{"a":' * depth + "1" + "}" * depth)
+    found = problems(tmp_path, with_fields(command=f"{valid().command} --set training={nested}")(valid()))
+    assert any(each.startswith("its command asks for what it could not be made with") for each in found)
+
+
+def test_truth_is_said_as_python_and_as_json_say_it(tmp_path):
+    record = valid(method="aio_kd")
+    assert record.method.settings["share_encoder"] is False
+    other = "its command asks for aio_kd.share_encoder = true, and it was not made with that."
+    for word, is_found in (("False", False), ("false", False), ("True", True), ("true", True)):
+        command = f"python -m bench run --methods aio_kd --set aio_kd.share_encoder={word}"
+        assert (other in problems(tmp_path, with_fields(command=command)(record))) is is_found
+
+
+def test_ranges_that_nothing_was_drawn_from_are_in_no_recipe(tmp_path):
+    """They are given by hand all the same, as where a row that was searched is made again without its search."""
+    options = "--trials 1 --set tuning.space.training.learning_rate.low=0.002 --set 'tuning.space.student={}'"
+    assert problems(tmp_path, with_fields(command=f"{valid().command} {options}")(valid())) == []
+
+
+def test_a_value_by_hand_does_not_take_the_place_of_an_option(tmp_path):
+    """A run reads options last, wherever they stand."""
+    recipe = valid().recipe
+    other = shlex.quote(json.dumps(recipe["training"] | {"target_tokens": 7}))
+    command = f"{valid().command} --budget tokens:{recipe['training']['target_tokens']} --set training={other}"
+    assert problems(tmp_path, with_fields(command=command)(valid())) == []
+
+
+def test_a_command_is_compared_with_a_recipe_that_cannot_be_read(tmp_path):
+    """What that is of, such as a preset with more values, need not be of this version of the program."""
+    record = valid().model_copy(update={"recipe": valid().recipe | {"more": 1}, "dataset": "mine"})
+    changed = with_fields(command="python -m bench run --set training.learning_rate=0.5 --set speed.sentences=9")
+    assert any("training.learning_rate = 0.5" in each for each in problems(tmp_path, changed(record)))
 
 
 def test_a_command_that_gives_what_the_recipe_has_passes(tmp_path):

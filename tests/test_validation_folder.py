@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from believable import TARGET, output, valid, written
-from factories import make_failed, store
-from test_reviews import CONTENT, ENTRY, SUPERSEDED, WORD
-from test_speeds import make_speed
+from factories import make_failed, make_speed, store
+from reviewed import CONTENT, ENTRY, SUPERSEDED, WORD
 
 from bench.results import PaperRecord, Record
 from bench.validation import Validator, Verdict, summary
@@ -49,6 +48,7 @@ def test_whole_rows_pass_and_the_rows_that_were_scored_again_are_told(results, c
     code, out, _ = call("validate", results)
     assert code == 0
     assert out.splitlines() == [
+        "warning: of 3 records, no record of the teacher that it rests on has been given.",
         f"scored again: synthetic/baseline.2-2.quick.0badcafe, seeds 1, 2, 3, content {content_of(baseline())}",
         f"scored again: synthetic/{WORD}, seeds 1, 2, 3, content {content_of(row())}",
         "6 of 6 records pass.",
@@ -205,6 +205,16 @@ def test_seeds_in_several_folders_make_a_row_whole(tmp_path, call):
     assert refusals(call, here, there) == []
 
 
+def test_a_teacher_without_a_record_is_told(tmp_path):
+    """Its key may be anybody's: what rests on a teacher of another file than the present one is not planned anew."""
+    told = "no record of the teacher that it rests on has been given."
+    folder = written(tmp_path, *row(), valid(method="baseline", role="baseline"))
+    assert [told in each.warnings for each in verdicts(folder)] == [False, True, True, True]
+    teacher = valid(method="baseline", role="teacher", artifacts={"teacher": row()[0].artifacts["teacher"]})
+    written(tmp_path, teacher)
+    assert not any(told in each.warnings for each in verdicts(folder))
+
+
 def verdicts(folder: Path) -> tuple[Verdict, ...]:
     return Validator().validate([folder])
 
@@ -217,13 +227,14 @@ def test_what_will_not_be_ranked_or_compared_is_a_warning(tmp_path):
     assert summary(found) == [
         "warning: of 3 records, 2 of the 3 seeds that a ranked row needs have finished.",
         "warning: of 2 records, no plain student of their table has finished (synthetic, quick).",
+        "warning: of 2 records, no record of the teacher that it rests on has been given.",
         f"scored again: synthetic/{WORD}, seeds 1, 2, content {content_of(row()[:2])}",
         "3 of 3 records pass.",
     ]
     written(tmp_path, *baseline())
     assert "no plain student" not in " ".join(summary(verdicts(folder)))
     written(tmp_path, row()[2])
-    assert [each.warnings for each in verdicts(folder)] == [()] * 6
+    assert not any("seeds that a ranked row needs" in line for line in summary(verdicts(folder)))
 
 
 # --- Strings ---------------------------------------------------------------------------------------------------------

@@ -151,6 +151,7 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
     finished = [stored.record for stored in known.values() if stored.record.status == "ok"]
     first: dict[tuple[str, str], Record] = {}
     plain = {comparable(record) for record in finished if record.role == "baseline"}
+    teachers = {record.artifacts.get("teacher") for record in finished if record.role == "teacher"}
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for record in finished:
         seeds[record.dataset, record.row].add(record.seed)
@@ -162,6 +163,9 @@ def row_warnings(known: Mapping[Path, Stored]) -> dict[Path, tuple[str, ...]]:
             warnings.append(f"{count} of the {required} seeds that a ranked row needs have finished.")
         if record.status == "ok" and record.role == "method" and comparable(record) not in plain:
             warnings.append(f"no plain student of their table has finished ({record.dataset}, {record.preset}).")
+        teacher = record.artifacts.get("teacher")
+        if record.status == "ok" and record.role == "method" and teacher and teacher not in teachers:
+            warnings.append("no record of the teacher that it rests on has been given.")
         said = _outputs(record)
         if said and (other := first.setdefault((comparable(record), said), record)).row != record.row:
             warnings.append(f"its outputs are those of {other.row}, seed {other.seed}.")

@@ -38,8 +38,10 @@ STAND_FOR = {
     "--teacher-signals": "signals.kind",
 }
 """The values of a recipe that options stand for."""
-LARGEST, MOST_LAYERS = 2**16, 2**8
-"""Up to this width and so many layers a model's parameters are counted: a record can say anything."""
+PLACE = "budget.place"
+"""The value of a recipe that the run fills in."""
+RANGES = "tuning.space."
+"""What the names of searched ranges begin with."""
 
 
 def claims(record: Record) -> Iterator[str]:
@@ -68,7 +70,7 @@ def model_of(record: Record) -> str:
 
 
 def _command(record: Record) -> Iterator[str]:
-    """Whether the command that is shown as the record's is. One that is none of the program's is not shown."""
+    """What the command that is shown as the record's contradicts. One that is none of the program's is not shown."""
     try:
         options = options_of(record.command)
     except ForeignError:
@@ -80,51 +82,74 @@ def _command(record: Record) -> Iterator[str]:
     for option, own in (("--dataset", record.dataset), ("--preset", record.preset)):
         if given.get(option, own) != own:
             yield f"its command has {option} {given[option]}, and it is of {own}."
-    yield from _values(record, dict(_asked(options)))
-
-
-def _values(record: Record, asked: dict[str, Any]) -> Iterator[str]:
-    """Whether the values that its command gives, read as a run reads them, are those of its recipe and its settings."""
-    try:
-        preset, method = Preset.model_validate(record.recipe), method_of(record)
-    except (ValidationError, UsageError):
-        return  # of another version of the program, or told elsewhere
+    by_hand, by_option = _asked(options)
     head = f"{record.method.name}."
-    own = {} if record.role == "teacher" else {name: value for name, value in asked.items() if name.startswith(head)}
-    shared = {name: value for name, value in asked.items() if name not in own}
+    mine = {} if record.role == "teacher" else {key: value for key, value in by_hand.items() if key.startswith(head)}
+    shared = {key: value for key, value in by_hand.items() if key not in mine} | by_option
     try:
-        yield from _other(preset.recipe(), preset.overridden(shared).without(asked).recipe(), shared)
-        if own and method:  # what a method that is not here makes of its values, its file would have to say
-            settings = method.settings.model_dump(mode="json")
-            given = type(method)(settings | {name.removeprefix(head): value for name, value in own.items()})
-            made = given.settings.model_dump(mode="json")
-            yield from _other({record.method.name: settings}, {record.method.name: made}, own)
-    except UsageError as error:
+        yield from _recipe_values(record, shared, pinned=by_hand)
+        yield from _method_values(record, mine)
+    except (UsageError, RecursionError) as error:
         yield f"its command asks for what it could not be made with: {error}"
+
+
+def _recipe_values(record: Record, given: dict[str, Any], pinned: Collection[str]) -> Iterator[str]:
+    """The values that its command gives, read as a run reads them, and that its recipe does not have."""
+    if PLACE in flatten(given):
+        raise UsageError(f"{PLACE} is filled in by a run.")
+    try:
+        preset = Preset.model_validate(record.recipe)
+    except ValidationError:  # of another version of the program, or of none: what it says, as it stands
+        own = flatten(record.recipe)
+        yield from _other(own, own | {key: value for key, value in flatten(given).items() if key in own}, given)
+        return
+    kept = {key: value for key, value in given.items() if not key.startswith(RANGES) or _searches(preset, key)}
+    yield from _other(preset.recipe(), preset.overridden(kept).without(pinned).recipe(), kept)
+
+
+def _searches(preset: Preset, name: str) -> bool:
+    """Whether a recipe has what the name of a range is of: those that nothing is drawn from are left out of it."""
+    section, _, rest = name.removeprefix(RANGES).partition(".")
+    ranges = preset.tuning.space.get(section)
+    return ranges is not None and (not rest or rest.partition(".")[0] in ranges)
+
+
+def _method_values(record: Record, given: dict[str, Any]) -> Iterator[str]:
+    """The same of the settings of its method. What another file makes of its values, that would have to say."""
+    try:
+        method = method_of(record)
+    except UsageError:
+        return  # which is told of the settings
+    if given and method:
+        name, own = record.method.name, method.settings.model_dump(mode="json")
+        made = type(method)(own | {key.removeprefix(f"{name}."): value for key, value in given.items()})
+        yield from _other({name: own}, {name: made.settings.model_dump(mode="json")}, given)
 
 
 def _other(own: dict[str, Any], asked: dict[str, Any], given: Collection[str]) -> Iterator[str]:
     """The values that a command asks for and a row does not have; where one entails others, that which is given."""
     own, asked = flatten(own), flatten(asked)
-    names = sorted((own.keys() | asked.keys()) - {"budget.place"})  # which the run fills in
+    names = sorted((own.keys() | asked.keys()) - {PLACE})
     other = [name for name in names if own.get(name) != asked.get(name)]
     for name in [name for name in other if name in given] or other:
         yield f"its command asks for {name} = {json.dumps(asked.get(name))}, and it was not made with that."
 
 
-def _asked(options: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-    """The values that a command gives, by dotted name."""
+def _asked(options: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values that a command gives, by dotted name: by hand, and by options that stand for them."""
+    by_hand, by_option = dict[str, Any](), dict[str, Any]()
     for option, text in options:
         if option == "--set":
             name, _, value = text.partition("=")
-            yield name, read_value(value)
+            by_hand[name] = read_value(value)
         elif option == "--budget":
             kind, _, amount = text.partition(":")
             if amount:
-                yield ("training.target_tokens" if kind == "tokens" else "budget.amount"), read_value(amount)
-            yield "budget.kind", kind
+                by_option["training.target_tokens" if kind == "tokens" else "budget.amount"] = read_value(amount)
+            by_option["budget.kind"] = kind
         elif option in STAND_FOR:
-            yield STAND_FOR[option], read_value(text)
+            by_option[STAND_FOR[option]] = read_value(text)
+    return by_hand, by_option
 
 
 def _charges(record: Record) -> Iterator[str]:
@@ -151,9 +176,6 @@ def _parameters(record: Record) -> Iterator[str]:
     model, told = record.model, record.parameters
     if model is None or told is None:
         return
-    if too_large(model):
-        yield "its model is larger than any that this program trains."
-        return
     one, two = (_counted(model, vocabulary) for vocabulary in (1, 2))
     vocabulary, rest = divmod(told.total - one.total, two.total - one.total)
     allowed = _section(record, "tokenizer").get("vocabulary")
@@ -163,11 +185,6 @@ def _parameters(record: Record) -> Iterator[str]:
             f"a model of its shape and vocabulary does not have {told.total:,} parameters, of which "
             f"{told.non_embedding:,} outside the embeddings."
         )
-
-
-def too_large(model: ModelConfig) -> bool:
-    """Whether a shape is beyond any that this program trains: to plan with it could take any time and memory."""
-    return max(model.width, model.ffn, model.max_positions) > LARGEST or sum(model.depth) > MOST_LAYERS
 
 
 @cache
@@ -226,9 +243,6 @@ def _shape(record: Record, method: Method) -> Iterator[str]:
     try:
         student = ModelConfig.model_validate(_section(record, "student") | searched)
         teacher = ModelConfig.model_validate(_section(record, "teacher"))
-        if too_large(student) or too_large(teacher):
-            yield "its recipe has shapes larger than any that this program trains."
-            return
         whole = teacher if record.role == "teacher" else method.architecture(student, teacher)
         depths = [each.depth for each in method.deliveries(student, teacher)]
     except (ValidationError, UsageError) as error:

@@ -22,10 +22,7 @@ from bench.registry import Methods
 from bench.results import Record
 from bench.sweep.space import space_of, with_point
 from bench.sweep.study import versions
-from bench.validation.making import too_large
 
-MOST_TRIALS = 1000
-"""Of a search. To draw the points of the official list takes the square of their number."""
 UNTAUGHT = frozenset({"tokenizer", "corpus"})
 """Artifacts that no teacher has a part in."""
 SEARCHED = ("sweep", "student", "scores")
@@ -51,32 +48,24 @@ def unplanned(record: Record, data: Mapping[str, Any], plain: type[Method], meth
     if preset.recipe() != record.recipe:
         yield "its recipe does not say what a recipe of its values says."
         return
-    if said := _beyond(preset) or _searched(record, preset):
+    if said := _searched(record, preset):
         yield said
         return
     try:
         plan = _plan(record, preset, data, plain, method)
+        if why := plan.left_out.get(method.name):
+            raise UsageError(why)
     except (UsageError, ValueError, ArithmeticError) as error:  # anybody may have written the numbers
         yield f"its recipe and its settings do not go together: {error}"
         return
     row = next((row for row in plan.rows if _is_of(record, row)), None)
     if row is None:
-        why = plan.left_out.get(method.name)
-        yield why or f"its method delivers no {record.delivery.name!r} of {record.delivery.depth}."
+        yield f"its method delivers no {record.delivery.name!r} of {record.delivery.depth} as a {record.role}."
         return
     if row.id != record.row:
         yield f"its recipe and its settings are those of the row {row.id}."
     yield from _artifacts(record, row)
     yield from _trials(record, preset, plan)
-
-
-def _beyond(preset: Preset) -> str | None:
-    """What of it is larger than any that was run: to plan with it could take any time and memory."""
-    if preset.tuning.trials > MOST_TRIALS:
-        return f"its recipe asks for {preset.tuning.trials} trials; {MOST_TRIALS} are the most."
-    if too_large(preset.student) or too_large(preset.teacher):
-        return "its recipe has shapes larger than any that this program trains."
-    return None
 
 
 def _searched(record: Record, preset: Preset) -> str | None:
@@ -112,15 +101,15 @@ def _plan(record: Record, preset: Preset, data: Mapping[str, Any], plain: type[M
 
 def _is_of(record: Record, row: Row) -> bool:
     delivery = record.delivery
-    known = row.role, row.seed, row.delivery.name, row.delivery.depth
-    return known == (record.role, record.seed, delivery.name, delivery.depth)
+    known = row.role, row.method, row.seed, row.delivery.name, row.delivery.depth
+    return known == (record.role, record.method.name, record.seed, delivery.name, delivery.depth)
 
 
 def _artifacts(record: Record, row: Row) -> Iterator[str]:
     """Whether it rests on the artifacts that its row rests on."""
     named, expected = own_artifacts(record), row.artifacts
     if record.role == "method" and named.get("teacher", "") != expected.get("teacher", ""):
-        # The plain student's file was another one then, which is told of the teacher's own record.
+        # The plain student's file was another one then, as the teacher's own record must say.
         if sorted(map(_kind, named)) != sorted(map(_kind, expected)):
             yield f"it rests on {', '.join(sorted(named))}, and its row on {', '.join(sorted(expected))}."
             return
@@ -143,6 +132,8 @@ def _trials(record: Record, preset: Preset, plan: Plan) -> Iterator[str]:
     space = next(each.space for each in plan.sweeps if each.method == record.method.name)
     if sweep.space != space.as_json():
         yield "it was not searched where its method and its recipe say."
+    elif sweep.trials[0].values != space.published:
+        yield "its search did not begin at what is published."
     elif record.track == "official" and sweep.versions == versions():  # others may draw other points
         points = space.points(len(sweep.trials), preset.tuning.seed)
         if odd := [trial.number for trial, point in zip(sweep.trials, points, strict=True) if trial.values != point]:

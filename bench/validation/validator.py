@@ -14,6 +14,7 @@ from bench.validation.record import Check
 from leaderboard.recipes import seeds_asked
 from leaderboard.reviews import FILE as REVIEWS
 from leaderboard.reviews import content_of
+from leaderboard.text import one_line
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
     for row, each in rows.items():
         content = f", content {each[0].content}" if each[0].content else ""
         lines.append(f"scored again: {row}, seeds {', '.join(str(v.seed) for v in each)}{content}")
+    lines = [one_line(line) for line in lines]  # no string of a record must look like a line of ours
     return [*lines, f"{sum(not verdict.problems for verdict in records)} of {len(records)} records pass."]
 
 
