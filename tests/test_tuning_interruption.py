@@ -1,5 +1,6 @@
 """Sweeps that are interrupted or killed at any moment end as they would have, and say what is left."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,10 +18,20 @@ def made(folder: Path, kind: str) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that the fork server of a driver has started."""
-    parents = {child: int(fields[1]) for child, fields in processes()}
+    """The processes that the fork server of a driver has started and that have not ended."""
+    parents = {child: int(fields[1]) for child, fields in processes() if fields[0] != "Z"}
     servers = {child for child, parent in parents.items() if parent == pid}
     return [child for child, parent in parents.items() if parent in servers]
+
+
+def killed(workers: list[int]) -> int:
+    """How many of them were still there to be killed."""
+    found = 0
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+            found += 1
+    return found
 
 
 def driver_alone(process) -> None:
@@ -58,8 +69,7 @@ def test_a_killed_worker_changes_nothing(tuned, corpus, tmp_path):
     request = micro.request(tmp_path, "word_level", "tie_kd", corpus=corpus, trials=3, seeds=2)
     process = micro.started("run", *micro.arguments(request), cwd=tmp_path)
     wait_for(lambda: made(tmp_path, "student") >= 2, "two trials")
-    for child in children(process.pid):
-        os.kill(child, signal.SIGKILL)
+    wait_for(lambda: killed(children(process.pid)), "a worker to kill")
     assert process.wait(timeout=120) == 0
     assert micro.results(request.runs) == micro.results(tuned.request.runs)
     assert micro.studies(request.runs) == micro.studies(tuned.request.runs)
